@@ -1,7 +1,9 @@
 //! LoRA's A and B as autograd variables (Hu et al. 2021): `y = W x + b + scale · B (A x)`.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek};
 
+use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 
 use crate::{Oracle, Random};
@@ -101,6 +103,38 @@ impl LoraVars {
         Ok(lora)
     }
 
+    /// Reads an adapter in llama.cpp's GGUF form: `blk.N.NAME.weight.lora_a` `[R, in]` and `.lora_b` `[out, R]`,
+    /// scaled by `adapter.lora.alpha` / R (by 1 where alpha is 0, as llama.cpp does).
+    pub fn read_gguf<R: Read + Seek>(oracle: &Oracle, reader: &mut R) -> Result<Self> {
+        let content = Content::read(reader)?;
+        for (key, wanted) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+            match content.metadata.get(key) {
+                Some(Value::String(found)) if found == wanted => {}
+                found => bail!("{key}: expected {wanted}, found {found:?}"),
+            }
+        }
+        let alpha = match content.metadata.get("adapter.lora.alpha") {
+            Some(Value::F32(alpha)) => f64::from(*alpha),
+            found => bail!("adapter.lora.alpha: expected an f32, found {found:?}"),
+        };
+        let mut values = |name: &str| -> Result<Tensor> {
+            content.tensor(reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?.to_dtype(DType::F64)
+        };
+        let mut lora = Self::new(oracle);
+        for name in content.tensor_infos.keys() {
+            let Some(base) = name.strip_suffix(".lora_a") else { continue };
+            let (layer, module) = parse_name(base)?;
+            let (a, b) = (values(name)?, values(&format!("{base}.lora_b"))?);
+            let rank = a.dims2()?.0;
+            let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f64 };
+            lora.insert(oracle, layer, module, rank, scale, &a.flatten_all()?.to_vec1()?, &b.flatten_all()?.to_vec1()?)?;
+        }
+        if lora.vars.len() != content.tensor_infos.len() {
+            bail!("the adapter has {} tensors, of which {} are LoRA matrices", content.tensor_infos.len(), lora.vars.len());
+        }
+        Ok(lora)
+    }
+
     /// Puts LoRA on one linear. a: `[R, in]`, b: `[out, R]`, row-major, rows in the file's order.
     pub fn insert(&mut self, oracle: &Oracle, layer: usize, module: Module, rank: usize, scale: f64, a: &[f64], b: &[f64]) -> Result<()> {
         let layers = oracle.config().layers;
@@ -152,4 +186,16 @@ impl LoraVars {
         let (a, b) = (self.var((layer, module, Factor::A))?, self.var((layer, module, Factor::B))?);
         Ok(Some((x.matmul(&a.t()?)?.matmul(&b.t()?)? * *scale)?))
     }
+}
+
+/// `blk.N.NAME.weight` as layer and module.
+fn parse_name(name: &str) -> Result<(usize, Module)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    if let ["blk", layer, part, "weight"] = parts.as_slice()
+        && let Ok(layer) = layer.parse()
+        && let Some(module) = Module::ALL.into_iter().find(|m| m.gguf_name() == *part)
+    {
+        return Ok((layer, module));
+    }
+    bail!("{name}: expected LoRA on blk.N.attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up or ffn_down")
 }
