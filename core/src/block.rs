@@ -1,0 +1,339 @@
+//! The decoder block with LoRA on any of its linears, forward and backward, written once for all architectures and targets.
+//!
+//! ```text
+//! h  = norm(x)                      h2 = norm(x1)
+//! q, k, v = h·Wq, h·Wk, h·Wv        g, u = h2·Wg, h2·Wu
+//! q, k = rope(norm?(q, k))          a  = act(g) · u
+//! o  = attention(q, k, v)           d  = a·Wd
+//! x1 = x + norm?(o·Wo)              y  = x1 + norm?(d)
+//! ```
+
+use crate::Result;
+use crate::arena::Buf;
+use crate::lora::{Active, Module, Side};
+use crate::spec::Spec;
+use crate::target::{Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
+use crate::weights::{LayerWeights, Model, Weight};
+
+/// The buffers of one block. In the letters of the module's page; all f32. A decoder gives several names the same buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Bufs {
+    /// Input, and after [`forward`] the output, `[T, D]`.
+    pub x: Buf,
+    /// `[T, D]`
+    pub h: Buf,
+    /// q and k before their norms, `[T, H·E]` and `[T, K·E]`; empty where the architecture has none.
+    pub raw: [Buf; 2],
+    /// `[T, H·E]`
+    pub q: Buf,
+    /// `[T, K·E]`
+    pub k: Buf,
+    /// `[T, K·E]`
+    pub v: Buf,
+    /// `[T, H·E]`
+    pub o: Buf,
+    /// `[T, H]`
+    pub lse: Buf,
+    /// `o·Wo`, `[T, D]`
+    pub attn: Buf,
+    /// `[T, D]`
+    pub x1: Buf,
+    /// `[T, D]`
+    pub h2: Buf,
+    /// `[T, F]`
+    pub gate: Buf,
+    /// `[T, F]`
+    pub up: Buf,
+    /// `[T, F]`
+    pub act: Buf,
+    /// `[T, D]`
+    pub down: Buf,
+    /// Scratch, `[T, D]`
+    pub tmp: Buf,
+    /// `xA`, `[T, R]`
+    pub u: Buf,
+    /// A linear's input after dropout, `[T, max(D, F, H·E)]`; empty without dropout.
+    pub drop: Buf,
+    /// Positions, u32 `[T]`
+    pub positions: Buf,
+    /// What each token sees.
+    pub sight: Sight,
+    /// Rope frequencies of layers that see everything and of layers with a window, `[E/2]` each.
+    pub frequencies: [Buf; 2],
+}
+
+/// What a backward pass adds: gradients of activations.
+#[derive(Debug, Clone, Copy)]
+pub struct Grads {
+    /// Of the output on entry and of the input on return, `[T, D]`.
+    pub dx: Buf,
+    /// Of a normalised input, `[T, D]`.
+    pub dh: Buf,
+    /// Behind a norm after attention or after the feed-forward part, `[T, D]`; empty where the architecture has none.
+    pub dpost: Buf,
+    /// `[T, F]`
+    pub dact: Buf,
+    /// `[T, H·E]`
+    pub d_o: Buf,
+    /// `[T, H·E]`
+    pub dq: Buf,
+    /// `[T, K·E]`
+    pub dk: Buf,
+    /// `[T, K·E]`
+    pub dv: Buf,
+    /// `[T, H]`
+    pub delta: Buf,
+    /// Of `xA`, `[T, R]`
+    pub du: Buf,
+    /// Of the tuned adapter's parameters, in its layout.
+    pub params: Buf,
+}
+
+/// What stays the same through all blocks of a pass.
+pub struct Env<'e> {
+    /// The model.
+    pub model: &'e Model<'e>,
+    /// Adapters in use; a backward pass takes the first for the tuned one and expects no other.
+    pub adapters: &'e [Active],
+    /// Buffers.
+    pub bufs: Bufs,
+    /// Probability with which the tuned adapter's inputs are dropped; 0: never.
+    pub dropout: f32,
+}
+
+const T: Rows = Rows::TOKENS;
+
+impl Env<'_> {
+    fn spec(&self) -> &Spec {
+        &self.model.spec
+    }
+
+    fn layer(&self, layer: usize) -> &LayerWeights {
+        &self.model.layers[layer]
+    }
+
+    fn heads(&self, layer: usize) -> Heads {
+        let s = self.spec();
+        Heads {
+            heads: s.heads,
+            kv_heads: s.kv_heads,
+            head_dim: s.head_dim,
+            scale: s.attn_scale,
+            window: s.layer_window(layer).unwrap_or(0),
+        }
+    }
+
+    fn rope(&self, layer: usize, heads: usize, inverse: bool) -> RopeOp {
+        let s = self.spec();
+        RopeOp {
+            frequencies: self.bufs.frequencies[usize::from(s.layer_window(layer).is_some())],
+            positions: self.bufs.positions,
+            style: s.rope.style,
+            heads,
+            head_dim: s.head_dim,
+            dims: s.rope.dims,
+            inverse,
+        }
+    }
+
+    /// `y = Wx + b + Σ scale · B(Ax)`.
+    fn linear<X: Target>(&self, t: &mut X, layer: usize, module: Module, y: Buf, x: Buf) -> Result<()> {
+        let weights = self.layer(layer);
+        let bias = weights.biases.get(module as usize).copied().flatten();
+        let w = &weights.linears[module as usize];
+        t.linear(y, x, w, bias, T, Slot::UNIT, Into::Set)?;
+        for adapter in self.adapters {
+            let Some((a, b)) = pair(adapter, adapter.params, layer, module) else { continue };
+            let x = self.dropped(t, layer, module, x, w.cols)?;
+            t.linear(self.bufs.u, x, &a, None, T, Slot::UNIT, Into::Set)?;
+            t.linear(y, self.bufs.u, &b, None, T, adapter.scale, Into::Add)?;
+        }
+        Ok(())
+    }
+
+    /// The input as the adapter sees it.
+    fn dropped<X: Target>(&self, t: &mut X, layer: usize, module: Module, x: Buf, dim: usize) -> Result<Buf> {
+        if self.dropout == 0.0 {
+            return Ok(x);
+        }
+        t.dropout(self.bufs.drop, x, self.dropout, stream(layer, module), T, dim)?;
+        Ok(self.bufs.drop)
+    }
+
+    /// Gradients of [`linear`](Self::linear): to the tuned adapter, and to the input where `dx` asks for it.
+    fn linear_backward<X: Target>(
+        &self,
+        t: &mut X,
+        g: &Grads,
+        (layer, module): (usize, Module),
+        dx: Option<(Buf, Into)>,
+        dy: Buf,
+        x: Buf,
+    ) -> Result<()> {
+        let w = &self.layer(layer).linears[module as usize];
+        if let Some((dx, into)) = dx {
+            t.linear_backward(dx, dy, w, T, Slot::UNIT, into)?;
+        }
+        let Some(adapter) = self.adapters.first() else { return Ok(()) };
+        let (Some((a, b)), Some((da, db))) =
+            (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module))
+        else {
+            return Ok(());
+        };
+        let x = self.dropped(t, layer, module, x, w.cols)?;
+        t.linear(self.bufs.u, x, &a, None, T, Slot::UNIT, Into::Set)?;
+        t.outer(&db, dy, self.bufs.u, T, adapter.scale)?;
+        t.linear_backward(g.du, dy, &b, T, adapter.scale, Into::Set)?;
+        t.outer(&da, g.du, x, T, Slot::UNIT)?;
+        let Some((dx, _)) = dx else { return Ok(()) };
+        if self.dropout == 0.0 {
+            return t.linear_backward(dx, g.du, &a, T, Slot::UNIT, Into::Add);
+        }
+        t.linear_backward(self.bufs.drop, g.du, &a, T, Slot::UNIT, Into::Set)?;
+        t.dropout_add(dx, self.bufs.drop, self.dropout, stream(layer, module), T, w.cols)
+    }
+}
+
+fn pair(adapter: &Active, base: Buf, layer: usize, module: Module) -> Option<(Weight, Weight)> {
+    let at = |side| adapter.layout.matrix(base, layer, module, side);
+    Some((at(Side::A)?, at(Side::B)?))
+}
+
+/// Each linear drops by a stream of its own.
+const fn stream(layer: usize, module: Module) -> u64 {
+    (layer as u64) << 3 | module as u64
+}
+
+/// Where attention takes keys and values from.
+#[derive(Debug, Clone, Copy)]
+pub enum Kv {
+    /// From this pass.
+    Pass,
+    /// From a cache, after this pass's were stored there.
+    Cache(KeyValues),
+}
+
+/// The first half: from x to x1.
+///
+/// # Errors
+/// Those of the target.
+pub fn attention<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv) -> Result<()> {
+    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+    let (d, eps) = (s.width, s.eps);
+    t.rms_norm(b.h, b.x, w.attn_norm, T, d, eps)?;
+    match w.qk_norms {
+        None => {
+            env.linear(t, layer, Module::Q, b.q, b.h)?;
+            env.linear(t, layer, Module::K, b.k, b.h)?;
+        }
+        Some([q_norm, k_norm]) => {
+            env.linear(t, layer, Module::Q, b.raw[0], b.h)?;
+            env.linear(t, layer, Module::K, b.raw[1], b.h)?;
+            t.rms_norm(b.q, b.raw[0], q_norm, Rows::tokens(s.heads), s.head_dim, eps)?;
+            t.rms_norm(b.k, b.raw[1], k_norm, Rows::tokens(s.kv_heads), s.head_dim, eps)?;
+        }
+    }
+    env.linear(t, layer, Module::V, b.v, b.h)?;
+    t.rope(b.q, &env.rope(layer, s.heads, false), T)?;
+    t.rope(b.k, &env.rope(layer, s.kv_heads, false), T)?;
+    let kv = match kv {
+        Kv::Pass => KeyValues { k: b.k, v: b.v, store: Store::F32 },
+        Kv::Cache(cache) => {
+            t.cache_store(&cache, b.k, b.v, T, s.kv_width())?;
+            cache
+        }
+    };
+    t.attention(b.o, b.lse, b.q, &kv, &b.sight, T, &env.heads(layer))?;
+    env.linear(t, layer, Module::O, b.attn, b.o)?;
+    residual(t, env, b.x1, b.x, b.attn, w.post_attn_norm)
+}
+
+/// The second half up to the gated activation: from x1 to `act`.
+fn gated<X: Target>(t: &mut X, env: &Env<'_>, layer: usize) -> Result<()> {
+    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+    t.rms_norm(b.h2, b.x1, w.ffn_norm, T, s.width, s.eps)?;
+    env.linear(t, layer, Module::Gate, b.gate, b.h2)?;
+    env.linear(t, layer, Module::Up, b.up, b.h2)?;
+    t.glu(b.act, b.gate, b.up, s.arch.row().activation, T, s.ff)
+}
+
+/// `y = x + norm?(z)`.
+fn residual<X: Target>(t: &mut X, env: &Env<'_>, y: Buf, x: Buf, z: Buf, norm: Option<Buf>) -> Result<()> {
+    let (d, eps) = (env.spec().width, env.spec().eps);
+    t.convert(y, Store::F32, x, Store::F32, T, d)?;
+    match norm {
+        None => t.add(y, z, T, d),
+        Some(w) => {
+            t.rms_norm(env.bufs.tmp, z, w, T, d, eps)?;
+            t.add(y, env.bufs.tmp, T, d)
+        }
+    }
+}
+
+/// One block: x becomes y.
+///
+/// # Errors
+/// Those of the target.
+pub fn forward<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv) -> Result<()> {
+    let b = &env.bufs;
+    attention(t, env, layer, kv)?;
+    gated(t, env, layer)?;
+    env.linear(t, layer, Module::Down, b.down, b.act)?;
+    residual(t, env, b.x, b.x1, b.down, env.layer(layer).post_ffn_norm)
+}
+
+/// One block backward: runs its forward again from the input in `bufs.x` (which is left as it is), adds the adapter's gradients, and turns `dx` from the
+/// output's gradient into the input's — or leaves it unfinished where `last`, since nothing below needs it.
+///
+/// # Errors
+/// Those of the target.
+pub fn backward<X: Target>(t: &mut X, env: &Env<'_>, g: &Grads, layer: usize, last: bool) -> Result<()> {
+    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+    let (d, eps) = (s.width, s.eps);
+    attention(t, env, layer, Kv::Pass)?;
+    gated(t, env, layer)?;
+
+    let ddown = match w.post_ffn_norm {
+        None => g.dx,
+        Some(norm) => {
+            env.linear(t, layer, Module::Down, b.down, b.act)?;
+            t.rms_norm_backward(g.dpost, b.down, norm, g.dx, T, d, eps, Into::Set)?;
+            g.dpost
+        }
+    };
+    env.linear_backward(t, g, (layer, Module::Down), Some((g.dact, Into::Set)), ddown, b.act)?;
+    t.glu_backward(b.gate, b.up, g.dact, s.arch.row().activation, T, s.ff)?;
+    env.linear_backward(t, g, (layer, Module::Gate), Some((g.dh, Into::Set)), b.gate, b.h2)?;
+    env.linear_backward(t, g, (layer, Module::Up), Some((g.dh, Into::Add)), b.up, b.h2)?;
+    t.rms_norm_backward(g.dx, b.x1, w.ffn_norm, g.dh, T, d, eps, Into::Add)?;
+
+    let dattn = match w.post_attn_norm {
+        None => g.dx,
+        Some(norm) => {
+            t.rms_norm_backward(g.dpost, b.attn, norm, g.dx, T, d, eps, Into::Set)?;
+            g.dpost
+        }
+    };
+    env.linear_backward(t, g, (layer, Module::O), Some((g.d_o, Into::Set)), dattn, b.o)?;
+    let forward = [b.q, b.k, b.v, b.o, b.lse];
+    t.attention_backward([g.dq, g.dk, g.dv], g.d_o, forward, g.delta, &b.sight, T, &env.heads(layer))?;
+    t.rope(g.dq, &env.rope(layer, s.heads, true), T)?;
+    t.rope(g.dk, &env.rope(layer, s.kv_heads, true), T)?;
+    let (dq, dk) = match w.qk_norms {
+        None => (g.dq, g.dk),
+        // q and k themselves are used up, so their buffers take the gradients before the norms.
+        Some([q_norm, k_norm]) => {
+            t.rms_norm_backward(b.q, b.raw[0], q_norm, g.dq, Rows::tokens(s.heads), s.head_dim, eps, Into::Set)?;
+            t.rms_norm_backward(b.k, b.raw[1], k_norm, g.dk, Rows::tokens(s.kv_heads), s.head_dim, eps, Into::Set)?;
+            (b.q, b.k)
+        }
+    };
+    let dh = |into| if last { None } else { Some((g.dh, into)) };
+    env.linear_backward(t, g, (layer, Module::Q), dh(Into::Set), dq, b.h)?;
+    env.linear_backward(t, g, (layer, Module::K), dh(Into::Add), dk, b.h)?;
+    env.linear_backward(t, g, (layer, Module::V), dh(Into::Add), g.dv, b.h)?;
+    if last {
+        return Ok(());
+    }
+    t.rms_norm_backward(g.dx, b.x, w.attn_norm, g.dh, T, d, eps, Into::Add)
+}

@@ -1,0 +1,495 @@
+//! Every buffer by name, shape and bytes, before any is taken; and the knobs that make a budget do.
+//!
+//! [`decode`] and [`tune`] lay buffers out one after the other, tell a listener of each, and return the handles: what is measured is what runs.
+
+use crate::arena::{ALIGN, Buf, Region};
+use crate::block::{Bufs, Grads};
+use crate::lora;
+use crate::ops::{adamw, loss};
+use crate::spec::Spec;
+use crate::target::{KeyValues, Sight, Store};
+use crate::{Error, Result};
+use core::fmt::Write as _;
+
+/// One planned buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its name, `blk.N.` first where it belongs to a layer.
+    pub name: heapless::String<40>,
+    /// Which memory it lies in.
+    pub region: Region,
+    /// Its extents; unused ones are 0.
+    pub shape: [usize; 3],
+    /// How its numbers are stored.
+    pub ty: &'static str,
+    /// Bytes, without the padding behind it.
+    pub bytes: usize,
+}
+
+/// What a decoder is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeRequest {
+    /// Tokens of the longest conversation, prompt and answer together.
+    pub context: usize,
+    /// Tokens of one prefill pass.
+    pub batch: usize,
+    /// How keys and values are kept.
+    pub kv: Store,
+    /// The largest rank of an adapter that may be bound; 0: none.
+    pub rank: usize,
+}
+
+/// What a trainer is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TuneRequest {
+    /// The tuned adapter.
+    pub shape: lora::Shape,
+    /// Tokens of a micro-batch: what one forward and backward pass takes.
+    pub tokens: usize,
+    /// The longest example, which a micro-batch must hold.
+    pub max_length: usize,
+    /// Vocabulary entries whose logits exist at once.
+    pub vocab_chunk: usize,
+    /// How the inputs of layers are kept for the backward pass: f32 or f16.
+    pub inputs: Store,
+    /// The input of every so many-th layer is kept; those between are computed again.
+    pub stride: usize,
+    /// 8-bit optimiser state.
+    pub optim_8bit: bool,
+    /// Whether adapters' inputs are dropped.
+    pub dropout: bool,
+}
+
+/// Bytes of each memory that a plan takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Adapter 0, with gradients and optimiser state where it is tuned.
+    pub adapter: usize,
+    /// Keys and values.
+    pub cache: usize,
+    /// Everything else.
+    pub work: usize,
+}
+
+impl Totals {
+    /// All of them.
+    #[must_use]
+    pub const fn sum(&self) -> usize {
+        self.adapter + self.cache + self.work
+    }
+}
+
+struct Planner<'s> {
+    taken: [usize; Region::COUNT],
+    listener: &'s mut dyn FnMut(&Item),
+}
+
+const ADAPTER: Region = match Region::adapter(0) {
+    Some(region) => region,
+    None => Region::WORK,
+};
+
+impl Planner<'_> {
+    fn take(&mut self, name: &str, layer: Option<usize>, region: Region, shape: &[usize], store: (&'static str, usize)) -> Buf {
+        let mut full = heapless::String::new();
+        // Names are our own and short.
+        let _ = match layer {
+            Some(layer) => write!(full, "blk.{layer}.{name}"),
+            None => write!(full, "{name}"),
+        };
+        let mut dims = [0; 3];
+        dims.iter_mut().zip(shape).for_each(|(d, s)| *d = *s);
+        let bytes = store.1;
+        let taken = &mut self.taken[region.index()];
+        let buf = Buf { region, offset: *taken, len: bytes };
+        *taken += bytes.div_ceil(ALIGN) * ALIGN;
+        if bytes > 0 {
+            (self.listener)(&Item { name: full, region, shape: dims, ty: store.0, bytes });
+        }
+        buf
+    }
+
+    fn f32(&mut self, name: &str, region: Region, shape: &[usize]) -> Buf {
+        let n: usize = shape.iter().product();
+        self.take(name, None, region, shape, ("f32", n * 4))
+    }
+
+    fn work(&mut self, name: &str, shape: &[usize]) -> Buf {
+        self.f32(name, Region::WORK, shape)
+    }
+
+    fn work_u32(&mut self, name: &str, n: usize) -> Buf {
+        self.take(name, None, Region::WORK, &[n], ("u32", n * 4))
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            adapter: self.taken[ADAPTER.index()],
+            cache: self.taken[Region::CACHE.index()],
+            work: self.taken[Region::WORK.index()],
+        }
+    }
+
+    fn frequencies(&mut self, spec: &Spec) -> [Buf; 2] {
+        let half = spec.rope.dims / 2;
+        let global = self.work("rope.frequencies", &[half]);
+        [global, if spec.window.is_some() { self.work("rope.frequencies_local", &[half]) } else { global }]
+    }
+
+    fn sight(&mut self, t: usize) -> Sight {
+        Sight { first: self.work_u32("sight.first", t), last: self.work_u32("sight.last", t) }
+    }
+
+    fn raw(&mut self, spec: &Spec, t: usize) -> [Buf; 2] {
+        if spec.arch.row().qk_norm {
+            [self.work("q_raw", &[t, spec.q_width()]), self.work("k_raw", &[t, spec.kv_width()])]
+        } else {
+            [Buf::EMPTY; 2]
+        }
+    }
+}
+
+/// A decoder's buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodeLayout {
+    /// Bytes to take.
+    pub totals: Totals,
+    /// What was asked.
+    pub request: DecodeRequest,
+    /// The block's.
+    pub bufs: Bufs,
+    /// Token ids of a pass.
+    pub ids: Buf,
+    /// The final norm of the last token, `[1, D]`.
+    pub last: Buf,
+    /// u32: which row that is.
+    pub last_index: Buf,
+    /// Logits of the last token, `[V]`.
+    pub logits: Buf,
+    cache: Buf,
+    per_half: usize,
+}
+
+impl DecodeLayout {
+    /// Keys and values of a layer.
+    #[must_use]
+    pub fn kv(&self, layer: usize) -> KeyValues {
+        let half = self.per_half;
+        let part = |i: usize| self.cache.part((2 * layer + i) * half.div_ceil(ALIGN) * ALIGN, half);
+        KeyValues { k: part(0), v: part(1), store: self.request.kv }
+    }
+}
+
+/// Plans a decoder.
+///
+/// # Errors
+/// [`Error::BadOption`] for a context or batch of 0, or a Q8_0 cache for heads that are no multiple of 32.
+pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&Item)) -> Result<DecodeLayout> {
+    if request.context == 0 || request.context > 1 << 24 {
+        return Err(Error::BadOption { option: "context", expected: "1 to 16777216 tokens" });
+    }
+    if request.batch == 0 || request.batch > 1 << 16 {
+        return Err(Error::BadOption { option: "batch", expected: "1 to 65536 tokens" });
+    }
+    if request.kv == Store::Q8_0 && spec.head_dim % 32 != 0 {
+        return Err(Error::BadOption { option: "kv type", expected: "f32 or f16, since this model's heads are no multiple of 32" });
+    }
+    check_head(spec)?;
+    let mut p = Planner { taken: [0; Region::COUNT], listener };
+    let (t, d, f) = (request.batch.min(request.context), spec.width, spec.ff);
+    let per_half = request.kv.bytes(request.context * spec.kv_width());
+    let cache = Buf { region: Region::CACHE, offset: 0, len: 0 };
+    for layer in 0..spec.layers {
+        for name in ["k_cache", "v_cache"] {
+            let shape = [request.context, spec.kv_heads, spec.head_dim];
+            p.take(name, Some(layer), Region::CACHE, &shape, (request.kv.name(), per_half));
+        }
+    }
+    let h = p.work("h", &[t, d]);
+    let attn = p.work("attn", &[t, d]);
+    let bufs = Bufs {
+        x: p.work("x", &[t, d]),
+        h,
+        raw: p.raw(spec, t),
+        q: p.work("q", &[t, spec.q_width()]),
+        k: p.work("k", &[t, spec.kv_width()]),
+        v: p.work("v", &[t, spec.kv_width()]),
+        o: p.work("o", &[t, spec.q_width()]),
+        lse: p.work("lse", &[t, spec.heads]),
+        attn,
+        x1: p.work("x1", &[t, d]),
+        h2: h,
+        gate: p.work("gate", &[t, f]),
+        up: p.work("up", &[t, f]),
+        act: p.work("act", &[t, f]),
+        down: attn,
+        tmp: if spec.arch.row().post_norms { p.work("tmp", &[t, d]) } else { Buf::EMPTY },
+        u: p.work("lora.u", &[t, request.rank]),
+        drop: Buf::EMPTY,
+        positions: p.work_u32("positions", t),
+        sight: p.sight(t),
+        frequencies: p.frequencies(spec),
+    };
+    let layout = DecodeLayout {
+        request: *request,
+        bufs,
+        ids: p.work_u32("ids", t),
+        last: p.work("last", &[1, d]),
+        last_index: p.work_u32("last_index", 1),
+        logits: p.work("logits", &[spec.vocab]),
+        cache,
+        per_half,
+        totals: Totals::default(),
+    };
+    Ok(DecodeLayout { totals: p.totals(), ..layout })
+}
+
+/// A trainer's buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct TuneLayout {
+    /// Bytes to take.
+    pub totals: Totals,
+    /// What was asked.
+    pub request: TuneRequest,
+    /// Where each matrix of the adapter lies.
+    pub lora: lora::Layout,
+    /// The adapter's parameters.
+    pub params: Buf,
+    /// Their moments: `m`, `v`, and the scales of both (empty with f32 state).
+    pub moments: [Buf; 4],
+    /// The block's buffers, as the backward pass uses them.
+    pub bufs: Bufs,
+    /// Its gradients.
+    pub grads: Grads,
+    /// Token ids.
+    pub ids: Buf,
+    /// Kept inputs, and inputs between two kept ones.
+    inputs: Buf,
+    between: Buf,
+    /// u32: the row that predicts each target.
+    pub target_rows: Buf,
+    /// u32: each target.
+    pub target_ids: Buf,
+    /// `[T, D]`: rows of the targets before and after the final norm, and the gradient behind it.
+    pub head: [Buf; 3],
+    /// `[T, chunk]`.
+    pub logits: Buf,
+    /// `[T, 4]`.
+    pub stats: Buf,
+    /// `[T]`.
+    pub logprobs: Buf,
+    /// `[T]`: `∂loss/∂log p` of each target.
+    pub coef: Buf,
+    /// 8 bytes: a sum of squares.
+    pub norm: Buf,
+}
+
+impl TuneLayout {
+    /// Where the input of the `index`-th trained layer is kept, and how; `None` where it is computed again.
+    #[must_use]
+    pub fn kept(&self, spec: &Spec, index: usize) -> Option<Buf> {
+        let r = &self.request;
+        let row = r.inputs.bytes(r.tokens * spec.width);
+        (index % r.stride == 0).then(|| self.inputs.part(index / r.stride * row, row))
+    }
+
+    /// Where the input of a layer between two kept ones lies while its group runs backward.
+    #[must_use]
+    pub fn between(&self, spec: &Spec, index: usize) -> Option<Buf> {
+        let row = self.request.tokens * spec.width * 4;
+        (index % self.request.stride).checked_sub(1).map(|i| self.between.part(i * row, row))
+    }
+}
+
+/// Plans a trainer.
+///
+/// # Errors
+/// [`Error::BadOption`] for an option out of its range.
+pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item)) -> Result<TuneLayout> {
+    let bad = |option, expected| Err(Error::BadOption { option, expected });
+    let r = *request;
+    if r.max_length < 2 || r.max_length > 1 << 20 {
+        return bad("max_length", "2 to 1048576 tokens");
+    }
+    if r.tokens < r.max_length || r.tokens > 1 << 22 {
+        return bad("micro-batch tokens", "at least max_length and at most 4194304");
+    }
+    if r.vocab_chunk == 0 || r.stride == 0 || r.inputs == Store::Q8_0 {
+        return bad("knobs", "a vocabulary chunk and a stride of at least 1, layer inputs in f32 or f16");
+    }
+    check_head(spec)?;
+    let lora = lora::Layout::new(spec, r.shape)?;
+    let mut p = Planner { taken: [0; Region::COUNT], listener };
+    let n = lora.len();
+    let params = p.f32("lora.params", ADAPTER, &[n]);
+    let param_grads = p.f32("lora.grads", ADAPTER, &[n]);
+    let moments = moments(&mut p, &lora, r.optim_8bit);
+    let (t, d, f, q, kv) = (r.tokens, spec.width, spec.ff, spec.q_width(), spec.kv_width());
+    let rank = lora.rank();
+    let trained = spec.layers - r.shape.first_layer as usize;
+    let inputs = p.take("inputs", None, Region::WORK, &[trained.div_ceil(r.stride), t, d], {
+        (r.inputs.name(), r.inputs.bytes(trained.div_ceil(r.stride) * t * d))
+    });
+    let between = p.work("inputs_between", &[r.stride.min(trained) - 1, t, d]);
+    let post = spec.arch.row().post_norms;
+    let optional = |p: &mut Planner<'_>, wanted, name, shape: &[usize]| if wanted { p.work(name, shape) } else { Buf::EMPTY };
+    let bufs = Bufs {
+        x: p.work("x", &[t, d]),
+        h: p.work("h", &[t, d]),
+        raw: p.raw(spec, t),
+        q: p.work("q", &[t, q]),
+        k: p.work("k", &[t, kv]),
+        v: p.work("v", &[t, kv]),
+        o: p.work("o", &[t, q]),
+        lse: p.work("lse", &[t, spec.heads]),
+        attn: p.work("attn", &[t, d]),
+        x1: p.work("x1", &[t, d]),
+        h2: p.work("h2", &[t, d]),
+        gate: p.work("gate", &[t, f]),
+        up: p.work("up", &[t, f]),
+        act: p.work("act", &[t, f]),
+        down: p.work("down", &[t, d]),
+        tmp: optional(&mut p, post, "tmp", &[t, d]),
+        u: p.work("lora.u", &[t, rank]),
+        drop: optional(&mut p, r.dropout, "drop", &[t, d.max(f).max(q)]),
+        positions: p.work_u32("positions", t),
+        sight: p.sight(t),
+        frequencies: p.frequencies(spec),
+    };
+    let grads = Grads {
+        dx: p.work("dx", &[t, d]),
+        dh: p.work("dh", &[t, d]),
+        dpost: optional(&mut p, post, "dpost", &[t, d]),
+        dact: p.work("dact", &[t, f]),
+        d_o: p.work("do", &[t, q]),
+        dq: p.work("dq", &[t, q]),
+        dk: p.work("dk", &[t, kv]),
+        dv: p.work("dv", &[t, kv]),
+        delta: p.work("delta", &[t, spec.heads]),
+        du: p.work("lora.du", &[t, rank]),
+        params: param_grads,
+    };
+    let chunk = r.vocab_chunk.min(spec.vocab);
+    let layout = TuneLayout {
+        totals: Totals::default(),
+        request: r,
+        lora,
+        params,
+        moments,
+        bufs,
+        grads,
+        ids: p.work_u32("ids", t),
+        inputs,
+        between,
+        target_rows: p.work_u32("target_rows", t),
+        target_ids: p.work_u32("target_ids", t),
+        head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), p.work("head.dh", &[t, d])],
+        logits: p.work("logits", &[t, chunk]),
+        stats: p.work("softmax_stats", &[t, loss::STATS]),
+        logprobs: p.work("logprobs", &[t]),
+        coef: p.work("coefficients", &[t]),
+        norm: p.take("grad_norm", None, Region::WORK, &[1], ("f64", 8)),
+    };
+    Ok(TuneLayout { totals: p.totals(), ..layout })
+}
+
+/// Moments are kept apart for A and B, so that a block of 8-bit state never spans both.
+fn moments(p: &mut Planner<'_>, lora: &lora::Layout, bits8: bool) -> [Buf; 4] {
+    let n = lora.len();
+    if !bits8 {
+        return [p.f32("adamw.m", ADAPTER, &[n]), p.f32("adamw.v", ADAPTER, &[n]), Buf::EMPTY, Buf::EMPTY];
+    }
+    let blocks = lora.a_len().div_ceil(adamw::BLOCK) + (n - lora.a_len()).div_ceil(adamw::BLOCK);
+    [
+        p.take("adamw.m", None, ADAPTER, &[n], ("8-bit", n)),
+        p.take("adamw.v", None, ADAPTER, &[n], ("8-bit", n)),
+        p.f32("adamw.m_scales", ADAPTER, &[blocks]),
+        p.f32("adamw.v_scales", ADAPTER, &[blocks]),
+    ]
+}
+
+fn check_head(spec: &Spec) -> Result<()> {
+    if spec.head_dim > crate::ops::attention::MAX_HEAD {
+        return Err(Error::Unsupported { what: "heads wider than 256" });
+    }
+    Ok(())
+}
+
+/// Knobs that the caller has set by hand, which a budget must not turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pinned {
+    /// The optimiser state's type.
+    pub optim: bool,
+    /// The cache's type.
+    pub kv: bool,
+    /// Tokens of a micro-batch.
+    pub tokens: bool,
+}
+
+/// Turns a trainer's knobs until it fits: smaller vocabulary chunks, 8-bit optimiser state, f16 layer inputs, fewer kept inputs, smaller
+/// micro-batches — what costs speed last.
+///
+/// `others` is what the caller needs besides.
+///
+/// # Errors
+/// [`Error::OverBudget`] with the bytes that would do.
+pub fn fit_tune(spec: &Spec, request: &TuneRequest, pinned: Pinned, budget: u64, others: u64) -> Result<TuneRequest> {
+    let mut r = *request;
+    let needs = |r: &TuneRequest| Ok::<u64, Error>(tune(spec, r, &mut |_| {})?.totals.sum() as u64 + others);
+    let trained = spec.layers.saturating_sub(r.shape.first_layer as usize).max(1);
+    let halved_chunk = |r: &mut TuneRequest, least: usize| {
+        let chunk = r.vocab_chunk.min(spec.vocab);
+        let room = chunk > least;
+        r.vocab_chunk = if room { chunk.div_ceil(2).max(least) } else { r.vocab_chunk };
+        room
+    };
+    // Each rung turns one knob one notch and says whether it could.
+    let rungs: [&dyn Fn(&mut TuneRequest) -> bool; 6] = [
+        &|r| halved_chunk(r, 2048),
+        &|r| !pinned.optim && !core::mem::replace(&mut r.optim_8bit, true),
+        &|r| core::mem::replace(&mut r.inputs, Store::F16) == Store::F32,
+        &|r| {
+            let room = r.stride * r.stride < trained;
+            r.stride += usize::from(room);
+            room
+        },
+        &|r| {
+            let room = !pinned.tokens && r.tokens > r.max_length;
+            r.tokens = if room { (r.tokens / 2).max(r.max_length) } else { r.tokens };
+            room
+        },
+        &|r| halved_chunk(r, 256),
+    ];
+    for rung in rungs {
+        while needs(&r)? > budget && rung(&mut r) {}
+    }
+    match needs(&r)? {
+        total if total > budget => Err(Error::OverBudget { needs: total, budget }),
+        _ => Ok(r),
+    }
+}
+
+/// Turns a decoder's knobs until it fits: smaller prefill passes, then an f16 and a Q8_0 cache.
+///
+/// # Errors
+/// [`Error::OverBudget`] with the bytes that would do.
+pub fn fit_decode(spec: &Spec, request: &DecodeRequest, pinned: Pinned, budget: u64, others: u64) -> Result<DecodeRequest> {
+    let mut r = *request;
+    let needs = |r: &DecodeRequest| Ok::<u64, Error>(decode(spec, r, &mut |_| {})?.totals.sum() as u64 + others);
+    let rungs: [&dyn Fn(&mut DecodeRequest) -> bool; 3] = [
+        &|r| !pinned.kv && core::mem::replace(&mut r.kv, Store::F16) == Store::F32,
+        &|r| {
+            let room = r.batch > 8;
+            r.batch = if room { r.batch / 2 } else { r.batch };
+            room
+        },
+        &|r| !pinned.kv && spec.head_dim % 32 == 0 && core::mem::replace(&mut r.kv, Store::Q8_0) != Store::Q8_0,
+    ];
+    for rung in rungs {
+        while needs(&r)? > budget && rung(&mut r) {}
+    }
+    match needs(&r)? {
+        total if total > budget => Err(Error::OverBudget { needs: total, budget }),
+        _ => Ok(r),
+    }
+}

@@ -1,0 +1,532 @@
+//! A target for processors: handles become slices, work is split into fixed pieces, and [`Kernels`] compute them — the scalar reference unless an
+//! implementation knows a faster way.
+
+use super::split::{self, Executor, Serial, Tile};
+use super::{AdamW, AdamWBufs, Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
+use crate::arena::{Arena, Buf, Region, cast, cast_mut};
+use crate::ops::linear::Matrix;
+use crate::ops::{self, attention, loss};
+use crate::quant::{self, Type};
+use crate::spec::Activation;
+use crate::weights::Weight;
+use crate::{Error, Result};
+
+/// The parts of operations that a faster implementation may take over. Every result must depend on its own inputs alone and not on the tile that it
+/// falls into, or runs with different numbers of threads would differ.
+pub trait Kernels: Executor {
+    /// Tokens and weight rows of one piece of [`linear`](Self::linear).
+    const LINEAR_TILE: (usize, usize) = (256, 32);
+    /// Tokens and weight columns of one piece of [`linear_backward`](Self::linear_backward); columns are a multiple of 256.
+    const BACKWARD_TILE: (usize, usize) = (128, 256);
+    /// Rows and columns of one piece of [`outer`](Self::outer).
+    const OUTER_TILE: (usize, usize) = (32, 512);
+
+    /// As [`ops::linear::forward`].
+    fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
+        ops::linear::forward(tile, x, w, bias, alpha, into);
+    }
+    /// As [`ops::linear::backward`].
+    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], w: &Matrix<'_>, alpha: f32, into: Into) {
+        ops::linear::backward(tile, dy, w, alpha, into);
+    }
+    /// As [`ops::linear::outer`].
+    fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
+        ops::linear::outer(tile, dy, x, n, k, alpha);
+    }
+    /// As [`attention::forward`].
+    fn attention(&self, o: &mut [f32], q: &[f32], kv: [&attention::Rows<'_>; 2], kv_head: usize, seen: (usize, usize), scale: f32) -> f32 {
+        attention::forward(o, q, kv[0], kv[1], kv_head, seen, scale)
+    }
+    /// As [`attention::backward_q`].
+    fn attention_backward_q(&self, dq: &mut [f32], f: &attention::Forward<'_>, t: usize, h: usize, seen: (usize, usize), a: &Heads) {
+        attention::backward_q(dq, f, t, h, seen, a);
+    }
+    /// As [`attention::backward_kv`].
+    fn attention_backward_kv(
+        &self,
+        grads: (&mut [f32], &mut [f32]),
+        f: &attention::Forward<'_>,
+        j: usize,
+        kv: usize,
+        sight: &attention::Sight<'_>,
+        a: &Heads,
+    ) {
+        attention::backward_kv(grads.0, grads.1, f, j, kv, sight, a);
+    }
+    /// As [`ops::glu::forward`].
+    fn glu(&self, y: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
+        ops::glu::forward(y, gate, up, act);
+    }
+    /// As [`ops::glu::backward`].
+    fn glu_backward(&self, gate: &mut [f32], up: &mut [f32], dy: &[f32], act: Activation) {
+        ops::glu::backward(gate, up, dy, act);
+    }
+    /// As [`ops::norm::forward`].
+    fn rms_norm(&self, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
+        ops::norm::forward(y, x, w, eps);
+    }
+    /// As [`ops::norm::backward`].
+    fn rms_norm_backward(&self, dx: &mut [f32], x: &[f32], w: &[f32], dy: &[f32], eps: f32, add: bool) {
+        ops::norm::backward(dx, x, w, dy, eps, add);
+    }
+    /// As [`loss::stats`].
+    fn softmax_stats(&self, stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, width: usize) {
+        loss::stats(stats, logits, targets, first, width);
+    }
+    /// As [`loss::backward`].
+    fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
+        loss::backward(logits, stats, targets, coef, first, width);
+    }
+    /// As [`ops::adamw::step_f32`].
+    fn adamw(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamW, s: &ops::adamw::Step) {
+        ops::adamw::step_f32(p, g, m, v, c, s);
+    }
+}
+
+impl Kernels for Serial {}
+
+/// The scalar reference on the caller's thread.
+pub type Scalar<'m> = Host<'m, Serial>;
+
+/// Elements of one piece of an element-wise operation.
+const PIECE: usize = 8192;
+
+/// A processor's target.
+pub struct Host<'m, X> {
+    arena: Arena<'m>,
+    slots: [u32; Slot::COUNT],
+    exec: X,
+}
+
+impl<'m, X: Kernels> Host<'m, X> {
+    /// A target on memories that are bound already.
+    #[must_use]
+    pub fn new(arena: Arena<'m>, exec: X) -> Self {
+        let mut slots = [0; Slot::COUNT];
+        slots[Slot::ONE.0 as usize] = 1;
+        slots[Slot::UNIT.0 as usize] = 1.0f32.to_bits();
+        Host { arena, slots, exec }
+    }
+
+    /// The memories, to bind more.
+    pub fn arena(&mut self) -> &mut Arena<'m> {
+        &mut self.arena
+    }
+
+    /// Whoever runs the pieces.
+    #[must_use]
+    pub fn executor(&self) -> &X {
+        &self.exec
+    }
+
+    /// Both at once.
+    pub fn parts(&mut self) -> (&mut Arena<'m>, &mut X) {
+        (&mut self.arena, &mut self.exec)
+    }
+
+    fn rows(&self, rows: Rows) -> usize {
+        self.slots[rows.slot.0 as usize] as usize * rows.times
+    }
+
+    fn float(&self, slot: Slot) -> f32 {
+        f32::from_bits(self.slots[slot.0 as usize])
+    }
+
+    fn seed(&self) -> u64 {
+        let at = |slot: Slot| u64::from(self.slots[slot.0 as usize]);
+        at(Slot::DROP_HIGH) << 32 | at(Slot::DROP_LOW)
+    }
+
+    fn dropout_into(&mut self, y: Buf, x: Buf, p: f32, stream: u64, n: usize, add: bool) -> Result<()> {
+        let seed = self.seed();
+        let ([x], [y]) = self.arena.views([x.f32s(n)], [y.f32s(n)])?;
+        let (x, y) = (cast::<f32>(x)?, cast_mut::<f32>(y)?);
+        split::rows(&self.exec, y, 1, PIECE, |i, y| ops::dropout::forward(y, &x[i..], p, seed, stream, i, add));
+        Ok(())
+    }
+}
+
+fn matrix<'a>(w: &Weight, bytes: &'a [u8]) -> Matrix<'a> {
+    Matrix { bytes, ty: w.ty, rows: w.rows, cols: w.cols }
+}
+
+/// Rows a piece, so that a piece has about [`PIECE`] numbers.
+fn rows_a_piece(dim: usize) -> usize {
+    (PIECE / dim.max(1)).max(1)
+}
+
+impl<X: Kernels> Target for Host<'_, X> {
+    fn set(&mut self, slot: Slot, bits: u32) {
+        self.slots[slot.0 as usize % Slot::COUNT] = bits;
+    }
+
+    fn slot(&self, slot: Slot) -> u32 {
+        self.slots[slot.0 as usize % Slot::COUNT]
+    }
+
+    fn write(&mut self, to: Buf, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > to.len {
+            return Err(Error::BadShape { op: "write" });
+        }
+        let ([], [y]) = self.arena.views([], [to.part(0, bytes.len())])?;
+        y.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, from: Buf, bytes: &mut [u8]) -> Result<()> {
+        if bytes.len() > from.len {
+            return Err(Error::BadShape { op: "read" });
+        }
+        let ([x], []) = self.arena.views([from.part(0, bytes.len())], [])?;
+        bytes.copy_from_slice(x);
+        Ok(())
+    }
+
+    fn zero(&mut self, buf: Buf) -> Result<()> {
+        let ([], [y]) = self.arena.views([], [buf])?;
+        y.fill(0);
+        Ok(())
+    }
+
+    fn convert(&mut self, to: Buf, to_store: Store, from: Buf, from_store: Store, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([x], [y]) = self.arena.views([from.part(0, from_store.bytes(n))], [to.part(0, to_store.bytes(n))])?;
+        match (from_store, to_store) {
+            (Store::F32, Store::F32) => y.copy_from_slice(x),
+            (Store::F32, Store::F16) => {
+                let (x, y) = (cast::<f32>(x)?, cast_mut::<u16>(y)?);
+                split::rows(&self.exec, y, 1, PIECE, |i, y| {
+                    y.iter_mut().zip(&x[i..]).for_each(|(y, x)| *y = half::f16::from_f32(*x).to_bits());
+                });
+            }
+            (Store::F16, Store::F32) => {
+                let (x, y) = (cast::<u16>(x)?, cast_mut::<f32>(y)?);
+                split::rows(&self.exec, y, 1, PIECE, |i, y| {
+                    y.iter_mut().zip(&x[i..]).for_each(|(y, x)| *y = half::f16::from_bits(*x).to_f32());
+                });
+            }
+            _ => return Err(Error::BadShape { op: "convert" }),
+        }
+        Ok(())
+    }
+
+    fn embed(&mut self, y: Buf, table: &Weight, ids: Buf, rows: Rows, scale: f32) -> Result<()> {
+        let n = self.rows(rows);
+        let ([table_bytes, ids], [y]) = self.arena.views([table.buf, ids.part(0, n * 4)], [y.f32s(n * table.cols)])?;
+        let (ids, y) = (cast::<u32>(ids)?, cast_mut::<f32>(y)?);
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= table.rows) {
+            return Err(Error::TokenOutOfRange { id, vocab: table.rows });
+        }
+        let dim = table.cols;
+        split::rows(&self.exec, y, dim, rows_a_piece(dim), |i, y| {
+            // Ids were checked above and rows are whole blocks, so this cannot fail.
+            let _ = ops::embed::forward(y, table_bytes, table.ty, table.rows, &ids[i..i + y.len() / dim], scale);
+        });
+        Ok(())
+    }
+
+    fn rms_norm(&mut self, y: Buf, x: Buf, w: Buf, rows: Rows, dim: usize, eps: f32) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([x, w], [y]) = self.arena.views([x.f32s(n), w.f32s(dim)], [y.f32s(n)])?;
+        let (x, w, y) = (cast::<f32>(x)?, cast::<f32>(w)?, cast_mut::<f32>(y)?);
+        let exec = &self.exec;
+        split::rows(exec, y, dim, rows_a_piece(dim), |i, y| exec.rms_norm(y, &x[i * dim..], w, eps));
+        Ok(())
+    }
+
+    fn rms_norm_backward(&mut self, dx: Buf, x: Buf, w: Buf, dy: Buf, rows: Rows, dim: usize, eps: f32, into: Into) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([x, w, dy], [dx]) = self.arena.views([x.f32s(n), w.f32s(dim), dy.f32s(n)], [dx.f32s(n)])?;
+        let (x, w, dy, dx) = (cast::<f32>(x)?, cast::<f32>(w)?, cast::<f32>(dy)?, cast_mut::<f32>(dx)?);
+        let exec = &self.exec;
+        split::rows(exec, dx, dim, rows_a_piece(dim), |i, dx| {
+            exec.rms_norm_backward(dx, &x[i * dim..], w, &dy[i * dim..], eps, into == Into::Add);
+        });
+        Ok(())
+    }
+
+    fn linear(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
+        let (t, alpha) = (self.rows(rows), self.float(alpha));
+        let bias_buf = bias.map_or(Buf::EMPTY, |b| b.f32s(w.rows));
+        let ([x, bytes, b], [y]) = self.arena.views([x.f32s(t * w.cols), w.buf, bias_buf], [y.f32s(t * w.rows)])?;
+        let (x, b, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast_mut::<f32>(y)?);
+        let (m, exec) = (matrix(w, bytes), &self.exec);
+        let b = bias.map(|_| b);
+        // A single token is a pass over the weights: pieces need no more than a fair share of rows each.
+        let tile = (X::LINEAR_TILE.0, X::LINEAR_TILE.1);
+        split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, &m, b, alpha, into));
+        Ok(())
+    }
+
+    fn linear_backward(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
+        let (t, alpha) = (self.rows(rows), self.float(alpha));
+        let ([dy, bytes], [dx]) = self.arena.views([dy.f32s(t * w.rows), w.buf], [dx.f32s(t * w.cols)])?;
+        let (dy, dx) = (cast::<f32>(dy)?, cast_mut::<f32>(dx)?);
+        let (m, exec) = (matrix(w, bytes), &self.exec);
+        let (rows, cols) = X::BACKWARD_TILE;
+        split::tiles(exec, dx, w.cols, rows, cols, |mut tile| exec.linear_backward(&mut tile, dy, &m, alpha, into));
+        Ok(())
+    }
+
+    fn outer(&mut self, dw: &Weight, dy: Buf, x: Buf, rows: Rows, alpha: Slot) -> Result<()> {
+        let (t, alpha) = (self.rows(rows), self.float(alpha));
+        let (n, k) = (dw.rows, dw.cols);
+        let ([dy, x], [dw]) = self.arena.views([dy.f32s(t * n), x.f32s(t * k)], [dw.buf.f32s(n * k)])?;
+        let (dy, x, dw) = (cast::<f32>(dy)?, cast::<f32>(x)?, cast_mut::<f32>(dw)?);
+        let (exec, (rows, cols)) = (&self.exec, X::OUTER_TILE);
+        split::tiles(exec, dw, k, rows, cols, |mut tile| exec.outer(&mut tile, dy, x, n, k, alpha));
+        Ok(())
+    }
+
+    fn rope(&mut self, x: Buf, op: &RopeOp, rows: Rows) -> Result<()> {
+        let (t, dim) = (self.rows(rows), op.heads * op.head_dim);
+        let ([freq, positions], [x]) =
+            self.arena.views([op.frequencies.f32s(op.dims / 2), op.positions.part(0, t * 4)], [x.f32s(t * dim)])?;
+        let (freq, positions, x) = (cast::<f32>(freq)?, cast::<u32>(positions)?, cast_mut::<f32>(x)?);
+        split::rows(&self.exec, x, dim, rows_a_piece(dim), |i, x| {
+            ops::rope::forward(x, &positions[i..], freq, op.heads, op.head_dim, op.style, op.inverse);
+        });
+        Ok(())
+    }
+
+    fn cache_store(&mut self, cache: &KeyValues, k: Buf, v: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let t = self.rows(rows);
+        let start = cache.store.bytes(self.slots[Slot::POSITION.0 as usize] as usize * dim);
+        let len = cache.store.bytes(t * dim);
+        if start + len > cache.k.len || start + len > cache.v.len {
+            return Err(Error::ContextFull { limit: cache.k.len / cache.store.bytes(dim).max(1) });
+        }
+        for (to, from) in [(cache.k, k), (cache.v, v)] {
+            let ([x], [y]) = self.arena.views([from.f32s(t * dim)], [to.part(start, len)])?;
+            let ty = match cache.store {
+                Store::F32 => Type::F32,
+                Store::F16 => Type::F16,
+                Store::Q8_0 => Type::Q8_0,
+            };
+            quant::encode(ty, cast::<f32>(x)?, y).map_err(|_| Error::BadShape { op: "cache_store" })?;
+        }
+        Ok(())
+    }
+
+    fn attention(&mut self, o: Buf, lse: Buf, q: Buf, kv: &KeyValues, sight: &Sight, rows: Rows, a: &Heads) -> Result<()> {
+        let (t, e, dim) = (self.rows(rows), a.head_dim, a.kv_heads * a.head_dim);
+        if e > attention::MAX_HEAD {
+            return Err(Error::BadShape { op: "attention" });
+        }
+        let n = t * a.heads;
+        let ([q, k, v, first, last], [o, lse]) = self.arena.views(
+            [q.f32s(n * e), kv.k, kv.v, sight.first.part(0, t * 4), sight.last.part(0, t * 4)],
+            [o.f32s(n * e), lse.f32s(n)],
+        )?;
+        let view = |bytes| -> Result<attention::Rows<'_>> {
+            let f32s = if kv.store == Store::F32 { cast::<f32>(bytes)? } else { &[] };
+            Ok(attention::Rows { bytes, f32s, store: kv.store, dim })
+        };
+        let (k, v, q) = (view(k)?, view(v)?, cast::<f32>(q)?);
+        let sight = attention::Sight { first: cast::<u32>(first)?, last: cast::<u32>(last)? };
+        let held = kv.k.len.min(kv.v.len) / kv.store.bytes(dim).max(1);
+        if sight.first.iter().zip(sight.last).any(|(f, l)| f > l || *l as usize >= held) {
+            return Err(Error::BadBatch { what: "a token sees rows that do not exist" });
+        }
+        let exec = &self.exec;
+        let group = a.heads / a.kv_heads;
+        split::rows2(exec, (cast_mut::<f32>(o)?, cast_mut::<f32>(lse)?), (e, 1), 4, |i, o, lse| {
+            for (j, (o, lse)) in o.chunks_exact_mut(e).zip(lse).enumerate() {
+                let (t, h) = ((i + j) / a.heads, (i + j) % a.heads);
+                let q = &q[(i + j) * e..(i + j + 1) * e];
+                *lse = exec.attention(o, q, [&k, &v], h / group, sight.of(t, a.window), a.scale);
+            }
+        });
+        Ok(())
+    }
+
+    fn attention_backward(
+        &mut self,
+        grads: [Buf; 3],
+        d_o: Buf,
+        forward: [Buf; 5],
+        delta: Buf,
+        sight: &Sight,
+        rows: Rows,
+        a: &Heads,
+    ) -> Result<()> {
+        let (t, e) = (self.rows(rows), a.head_dim);
+        let (nq, nk) = (t * a.heads * e, t * a.kv_heads * e);
+        let [q, k, v, o, lse] = forward;
+        {
+            let ([o, d_o], [delta]) = self.arena.views([o.f32s(nq), d_o.f32s(nq)], [delta.f32s(t * a.heads)])?;
+            attention::delta(cast_mut::<f32>(delta)?, cast::<f32>(o)?, cast::<f32>(d_o)?, e);
+        }
+        let ([q, k, v, lse, d_o, delta, first, last], [dq, dk, dv]) = self.arena.views(
+            [
+                q.f32s(nq),
+                k.f32s(nk),
+                v.f32s(nk),
+                lse.f32s(t * a.heads),
+                d_o.f32s(nq),
+                delta.f32s(t * a.heads),
+                sight.first.part(0, t * 4),
+                sight.last.part(0, t * 4),
+            ],
+            [grads[0].f32s(nq), grads[1].f32s(nk), grads[2].f32s(nk)],
+        )?;
+        let f = attention::Forward {
+            q: cast::<f32>(q)?,
+            k: cast::<f32>(k)?,
+            v: cast::<f32>(v)?,
+            lse: cast::<f32>(lse)?,
+            d_o: cast::<f32>(d_o)?,
+            delta: cast::<f32>(delta)?,
+        };
+        let sight = attention::Sight { first: cast::<u32>(first)?, last: cast::<u32>(last)? };
+        let exec = &self.exec;
+        split::rows(exec, cast_mut::<f32>(dq)?, e, 4, |i, dq| {
+            for (j, dq) in dq.chunks_exact_mut(e).enumerate() {
+                let (t, h) = ((i + j) / a.heads, (i + j) % a.heads);
+                exec.attention_backward_q(dq, &f, t, h, sight.of(t, a.window), a);
+            }
+        });
+        split::rows2(exec, (cast_mut::<f32>(dk)?, cast_mut::<f32>(dv)?), (e, e), 4, |i, dk, dv| {
+            for (j, (dk, dv)) in dk.chunks_exact_mut(e).zip(dv.chunks_exact_mut(e)).enumerate() {
+                let (row, kv) = ((i + j) / a.kv_heads, (i + j) % a.kv_heads);
+                exec.attention_backward_kv((dk, dv), &f, row, kv, &sight, a);
+            }
+        });
+        Ok(())
+    }
+
+    fn glu(&mut self, y: Buf, gate: Buf, up: Buf, act: Activation, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([g, u], [y]) = self.arena.views([gate.f32s(n), up.f32s(n)], [y.f32s(n)])?;
+        let (g, u, y) = (cast::<f32>(g)?, cast::<f32>(u)?, cast_mut::<f32>(y)?);
+        let exec = &self.exec;
+        split::rows(exec, y, 1, PIECE, |i, y| exec.glu(y, &g[i..], &u[i..], act));
+        Ok(())
+    }
+
+    fn glu_backward(&mut self, gate: Buf, up: Buf, dy: Buf, act: Activation, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([dy], [g, u]) = self.arena.views([dy.f32s(n)], [gate.f32s(n), up.f32s(n)])?;
+        let (dy, g, u) = (cast::<f32>(dy)?, cast_mut::<f32>(g)?, cast_mut::<f32>(u)?);
+        let exec = &self.exec;
+        split::rows2(exec, (g, u), (1, 1), PIECE, |i, g, u| exec.glu_backward(g, u, &dy[i..], act));
+        Ok(())
+    }
+
+    fn add(&mut self, y: Buf, x: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        let ([x], [y]) = self.arena.views([x.f32s(n)], [y.f32s(n)])?;
+        let (x, y) = (cast::<f32>(x)?, cast_mut::<f32>(y)?);
+        split::rows(&self.exec, y, 1, PIECE, |i, y| y.iter_mut().zip(&x[i..]).for_each(|(y, x)| *y += x));
+        Ok(())
+    }
+
+    fn dropout(&mut self, y: Buf, x: Buf, p: f32, stream: u64, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        self.dropout_into(y, x, p, stream, n, false)
+    }
+
+    fn dropout_add(&mut self, y: Buf, x: Buf, p: f32, stream: u64, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows) * dim;
+        self.dropout_into(y, x, p, stream, n, true)
+    }
+
+    fn gather(&mut self, y: Buf, x: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let ([x, index], [y]) = self.arena.views([x, index.part(0, n * 4)], [y.f32s(n * dim)])?;
+        let (x, index, y) = (cast::<f32>(x)?, cast::<u32>(index)?, cast_mut::<f32>(y)?);
+        for (y, &i) in y.chunks_exact_mut(dim).zip(index) {
+            let start = i as usize * dim;
+            y.copy_from_slice(x.get(start..start + dim).ok_or(Error::BadShape { op: "gather" })?);
+        }
+        Ok(())
+    }
+
+    fn scatter(&mut self, y: Buf, x: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let ([x, index], [y]) = self.arena.views([x.f32s(n * dim), index.part(0, n * 4)], [y])?;
+        let (x, index, y) = (cast::<f32>(x)?, cast::<u32>(index)?, cast_mut::<f32>(y)?);
+        for (x, &i) in x.chunks_exact(dim).zip(index) {
+            let start = i as usize * dim;
+            y.get_mut(start..start + dim).ok_or(Error::BadShape { op: "scatter" })?.copy_from_slice(x);
+        }
+        Ok(())
+    }
+
+    fn softmax_stats(&mut self, stats: Buf, logits: Buf, targets: Buf, rows: Rows, first: usize, width: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let ([logits, targets], [stats]) =
+            self.arena.views([logits.f32s(n * width), targets.part(0, n * 4)], [stats.f32s(n * loss::STATS)])?;
+        let (logits, targets, stats) = (cast::<f32>(logits)?, cast::<u32>(targets)?, cast_mut::<f32>(stats)?);
+        let exec = &self.exec;
+        split::rows(exec, stats, loss::STATS, rows_a_piece(width), |i, s| {
+            exec.softmax_stats(s, &logits[i * width..], &targets[i..], first, width);
+        });
+        Ok(())
+    }
+
+    fn target_logprobs(&mut self, logprobs: Buf, stats: Buf, rows: Rows) -> Result<()> {
+        let n = self.rows(rows);
+        let ([stats], [y]) = self.arena.views([stats.f32s(n * loss::STATS)], [logprobs.f32s(n)])?;
+        loss::logprobs(cast_mut::<f32>(y)?, cast::<f32>(stats)?);
+        Ok(())
+    }
+
+    fn softmax_backward(&mut self, logits: Buf, stats: Buf, targets: Buf, coef: Buf, rows: Rows, first: usize, width: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let ([stats, targets, coef], [logits]) = self.arena.views(
+            [stats.f32s(n * loss::STATS), targets.part(0, n * 4), coef.f32s(n)],
+            [logits.f32s(n * width)],
+        )?;
+        let (stats, targets, coef) = (cast::<f32>(stats)?, cast::<u32>(targets)?, cast::<f32>(coef)?);
+        let exec = &self.exec;
+        split::rows(exec, cast_mut::<f32>(logits)?, width, rows_a_piece(width), |i, y| {
+            exec.softmax_backward(y, &stats[i * loss::STATS..], &targets[i..], &coef[i..], first, width);
+        });
+        Ok(())
+    }
+
+    fn sum_squares(&mut self, out: Buf, x: Buf) -> Result<()> {
+        let ([x], [out]) = self.arena.views([x], [out.part(0, 8)])?;
+        let x = cast::<f32>(x)?;
+        // Pieces of fixed size, added in their order: few enough to be summed by one thread.
+        let total: f64 = x.chunks(PIECE).map(crate::math::sum_squares).sum();
+        out.copy_from_slice(&total.to_le_bytes());
+        Ok(())
+    }
+
+    fn adamw(&mut self, bufs: &AdamWBufs, constants: &AdamW, rate: Slot) -> Result<()> {
+        let step = ops::adamw::Step {
+            rate: self.float(rate),
+            bias1: self.float(Slot::BIAS1),
+            bias2: self.float(Slot::BIAS2),
+            clip: self.float(Slot::CLIP),
+        };
+        let ([g], [p, m, v, ms, vs]) =
+            self.arena.views([bufs.grads], [bufs.params, bufs.m, bufs.v, bufs.m_scales, bufs.v_scales])?;
+        let (g, p) = (cast::<f32>(g)?, cast_mut::<f32>(p)?);
+        if g.len() != p.len() {
+            return Err(Error::BadShape { op: "adamw" });
+        }
+        let (exec, n) = (&self.exec, p.len());
+        if bufs.m_scales.len == 0 {
+            let (m, v) = (cast_mut::<f32>(m)?, cast_mut::<f32>(v)?);
+            if m.len() != n || v.len() != n {
+                return Err(Error::BadShape { op: "adamw" });
+            }
+            exec.adamw(p, g, m, v, constants, &step);
+        } else {
+            let blocks = n.div_ceil(ops::adamw::BLOCK);
+            if m.len() != n || v.len() != n || ms.len() != blocks * 4 || vs.len() != blocks * 4 {
+                return Err(Error::BadShape { op: "adamw" });
+            }
+            ops::adamw::step_8bit(p, g, (m, cast_mut::<f32>(ms)?), (v, cast_mut::<f32>(vs)?), constants, &step);
+        }
+        Ok(())
+    }
+}
+
+/// The region of every adapter, for those who bind them.
+pub fn adapter_regions() -> impl Iterator<Item = Region> {
+    (0..Region::MAX_ADAPTERS).filter_map(Region::adapter)
+}

@@ -1,0 +1,434 @@
+//! Tuning: forward to log-probabilities, backward from one coefficient a target, update.
+//!
+//! Every objective is a pure function from target log-probabilities to a loss and `w_t = ∂loss/∂log p_t`
+//! ([`objective`](crate::objective)); a trainer knows no more of it than that.
+
+use crate::arena::Buf;
+use crate::block::{self, Env, Kv};
+use crate::decoder::write_frequencies;
+use crate::lora::Active;
+use crate::plan::TuneLayout;
+use crate::spec::Spec;
+use crate::target::{AdamW, AdamWBufs, Into, Rows, Slot, Store, Target};
+use crate::weights::Model;
+use crate::{Error, Result, ops, optim};
+use crate::arena::Region;
+
+/// One micro-batch: sequences behind each other, each seeing itself alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'b> {
+    /// Token ids, `[T]`.
+    pub ids: &'b [u32],
+    /// Position of each token in its sequence, `[T]`: restarts at 0 where a sequence begins.
+    pub positions: &'b [u32],
+    /// Row of the first token of each token's sequence, `[T]`; does not decrease.
+    pub starts: &'b [u32],
+    /// Rows whose logits predict a target: one before the target itself.
+    pub target_rows: &'b [u32],
+    /// The target ids, in the same order.
+    pub target_ids: &'b [u32],
+}
+
+impl Batch<'_> {
+    /// Checks it against itself and the model.
+    ///
+    /// # Errors
+    /// [`Error::BadBatch`], [`Error::TokenOutOfRange`], [`Error::TooManyTokens`].
+    pub fn check(&self, vocab: usize, limit: usize) -> Result<()> {
+        let (n, bad) = (self.ids.len(), |what| Err(Error::BadBatch { what }));
+        if n == 0 {
+            return bad("no tokens");
+        }
+        if n > limit {
+            return Err(Error::TooManyTokens { found: n, limit });
+        }
+        if self.positions.len() != n || self.starts.len() != n || self.target_ids.len() != self.target_rows.len() {
+            return bad("ids, positions and starts must be of one length, and so must target rows and target ids");
+        }
+        if let Some(&id) = self.ids.iter().chain(self.target_ids).find(|&&id| id as usize >= vocab) {
+            return Err(Error::TokenOutOfRange { id, vocab });
+        }
+        if self.starts.iter().enumerate().any(|(i, &s)| s as usize > i) || self.starts.windows(2).any(|w| w[0] > w[1]) {
+            return bad("a sequence must start at or before its tokens, and starts must not decrease");
+        }
+        if self.target_rows.iter().any(|&r| r as usize >= n) || self.target_rows.windows(2).any(|w| w[0] >= w[1]) {
+            return bad("target rows must increase and lie within the batch");
+        }
+        Ok(())
+    }
+}
+
+/// What changes from update to update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// Learning rate of A.
+    pub rate: f32,
+    /// Learning rate of B is this times as large (LoRA+, Hayou et al. 2024, arXiv:2402.12354).
+    pub b_ratio: f32,
+    /// Gradients are scaled down to this norm; 0: never.
+    pub max_grad_norm: f32,
+    /// Constants.
+    pub adamw: AdamW,
+}
+
+/// Tunes one adapter.
+pub struct Trainer<T> {
+    target: T,
+    layout: TuneLayout,
+    adapter: [Active; 1],
+    dropout: f32,
+    step: u64,
+    /// Tokens and targets of the pass whose backward may follow.
+    pass: (usize, usize),
+}
+
+impl<T: Target> Trainer<T> {
+    /// A trainer on memories that the target has bound already, as large as `layout` says. Parameters are what the memory holds: fill them with
+    /// [`write_params`](Self::write_params).
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] for a dropout outside `[0, 1)` or one that was not planned; those of the target.
+    pub fn new(mut target: T, spec: &Spec, divisors: Option<Buf>, layout: TuneLayout, dropout: f32) -> Result<Self> {
+        if !(0.0..1.0).contains(&dropout) || dropout > 0.0 && !layout.request.dropout {
+            return Err(Error::BadOption { option: "dropout", expected: "0 or more and less than 1, and planned for" });
+        }
+        target.set(Slot::ONE, 1);
+        target.set(Slot::UNIT, 1.0f32.to_bits());
+        write_frequencies(&mut target, spec, divisors, layout.bufs.frequencies)?;
+        let scale = Slot::scale(0);
+        target.set(scale, layout.lora.shape.scale().to_bits());
+        let adapter = [Active { layout: layout.lora, params: layout.params, scale, region: Region::WORK }];
+        let mut trainer = Trainer { target, layout, adapter, dropout, step: 0, pass: (0, 0) };
+        trainer.zero_grad()?;
+        for buf in trainer.layout.moments {
+            trainer.target.zero(buf)?;
+        }
+        Ok(trainer)
+    }
+
+    /// The plan it runs by.
+    #[must_use]
+    pub fn layout(&self) -> &TuneLayout {
+        &self.layout
+    }
+
+    /// The target.
+    pub fn target(&mut self) -> &mut T {
+        &mut self.target
+    }
+
+    /// Updates done so far.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Sets the parameters, in the layout's order.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] for another number of them.
+    pub fn write_params(&mut self, params: &[f32]) -> Result<()> {
+        if params.len() != self.layout.lora.len() {
+            return Err(Error::BadShape { op: "parameters" });
+        }
+        self.target.write(self.layout.params, bytemuck::cast_slice(params))
+    }
+
+    /// Copies the parameters out.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] for another number of them.
+    pub fn read_params(&mut self, params: &mut [f32]) -> Result<()> {
+        self.read_run(self.layout.params, params)
+    }
+
+    /// Copies the gradients out.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] for another number of them.
+    pub fn read_grads(&mut self, grads: &mut [f32]) -> Result<()> {
+        self.read_run(self.layout.grads.params, grads)
+    }
+
+    fn read_run(&mut self, from: Buf, to: &mut [f32]) -> Result<()> {
+        if to.len() != self.layout.lora.len() {
+            return Err(Error::BadShape { op: "parameters" });
+        }
+        self.target.read(from, bytemuck::cast_slice_mut(to))
+    }
+
+    /// Bytes of the optimiser's state.
+    #[must_use]
+    pub fn state_len(&self) -> usize {
+        self.layout.moments.iter().map(|b| b.len).sum()
+    }
+
+    /// Copies the optimiser's state out: both moments, then the scales of both.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] unless `state` has [`state_len`](Self::state_len) bytes.
+    pub fn read_state(&mut self, state: &mut [u8]) -> Result<()> {
+        if state.len() != self.state_len() {
+            return Err(Error::BadShape { op: "optimiser state" });
+        }
+        let mut rest = state;
+        for buf in self.layout.moments {
+            let (part, more) = rest.split_at_mut(buf.len);
+            self.target.read(buf, part)?;
+            rest = more;
+        }
+        Ok(())
+    }
+
+    /// Goes on from a state that [`read_state`](Self::read_state) gave after `step` updates.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] unless `state` has [`state_len`](Self::state_len) bytes.
+    pub fn write_state(&mut self, state: &[u8], step: u64) -> Result<()> {
+        if state.len() != self.state_len() {
+            return Err(Error::BadShape { op: "optimiser state" });
+        }
+        let mut rest = state;
+        for buf in self.layout.moments {
+            let (part, more) = rest.split_at(buf.len);
+            self.target.write(buf, part)?;
+            rest = more;
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    /// Forgets the gradients gathered so far.
+    ///
+    /// # Errors
+    /// Those of the target.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        self.target.zero(self.layout.grads.params)
+    }
+
+    /// Switches the adapter off (0) or on (1) for the passes that follow: off, the model is the frozen base.
+    pub fn scale_adapter(&mut self, scale: f32) {
+        let own = self.layout.lora.shape.scale();
+        self.target.set(Slot::scale(0), (own * scale).to_bits());
+    }
+
+    /// Log-probabilities of the targets, without dropout, and how many targets were the likeliest entry; no backward may follow.
+    ///
+    /// # Errors
+    /// Those of [`Batch::check`], [`Error::BadShape`] unless `logprobs` has one place a target, and those of the target.
+    pub fn score(&mut self, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32]) -> Result<usize> {
+        let dropout = core::mem::replace(&mut self.dropout, 0.0);
+        let result = self.run_forward(model, batch, logprobs, false);
+        self.dropout = dropout;
+        self.pass = (0, 0);
+        result
+    }
+
+    /// Log-probabilities of the targets, with what the backward pass needs kept. `seed` decides what dropout drops.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn forward(&mut self, model: &Model<'_>, batch: &Batch<'_>, seed: u64, logprobs: &mut [f32]) -> Result<usize> {
+        self.target.set(Slot::DROP_LOW, seed as u32);
+        self.target.set(Slot::DROP_HIGH, (seed >> 32) as u32);
+        let correct = self.run_forward(model, batch, logprobs, true)?;
+        self.pass = (batch.ids.len(), batch.target_ids.len());
+        Ok(correct)
+    }
+
+    fn run_forward(&mut self, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32], keep: bool) -> Result<usize> {
+        batch.check(model.spec.vocab, self.layout.request.tokens)?;
+        if logprobs.len() != batch.target_ids.len() {
+            return Err(Error::BadShape { op: "log-probabilities" });
+        }
+        self.pass = (0, 0);
+        self.send(batch)?;
+        let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
+        t.embed(l.bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, spec.embed_scale)?;
+        let env = Env { model, adapters: &self.adapter, bufs: l.bufs, dropout: self.dropout };
+        let first = l.lora.shape.first_layer as usize;
+        for layer in 0..spec.layers {
+            if let Some(kept) = layer.checked_sub(first).and_then(|i| l.kept(spec, i)).filter(|_| keep) {
+                t.convert(kept, l.request.inputs, l.bufs.x, Store::F32, Rows::TOKENS, spec.width)?;
+            }
+            block::forward(t, &env, layer, Kv::Pass)?;
+        }
+        if batch.target_ids.is_empty() {
+            return Ok(0);
+        }
+        t.gather(l.head[0], l.bufs.x, l.target_rows, Rows::TARGETS, spec.width)?;
+        t.rms_norm(l.head[1], l.head[0], model.globals.out_norm, Rows::TARGETS, spec.width, spec.eps)?;
+        for (first, chunk) in chunks(model, l) {
+            t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::UNIT, Into::Set)?;
+            t.softmax_stats(l.stats, l.logits, l.target_ids, Rows::TARGETS, first, chunk.rows)?;
+        }
+        t.target_logprobs(l.logprobs, l.stats, Rows::TARGETS)?;
+        t.read(l.logprobs, bytemuck::cast_slice_mut(logprobs))?;
+        self.count_correct(batch.target_ids)
+    }
+
+    fn send(&mut self, batch: &Batch<'_>) -> Result<()> {
+        let (t, l) = (&mut self.target, &self.layout);
+        t.set(Slot::TOKENS, batch.ids.len() as u32);
+        t.set(Slot::TARGETS, batch.target_ids.len() as u32);
+        for (buf, values) in [
+            (l.ids, batch.ids),
+            (l.bufs.positions, batch.positions),
+            (l.bufs.sight.first, batch.starts),
+            (l.target_rows, batch.target_rows),
+            (l.target_ids, batch.target_ids),
+        ] {
+            t.write(buf, bytemuck::cast_slice(values))?;
+        }
+        // In training, a token's last visible row is its own.
+        let mut rows = [0u32; 256];
+        for start in (0..batch.ids.len()).step_by(rows.len()) {
+            let n = rows.len().min(batch.ids.len() - start);
+            rows[..n].iter_mut().enumerate().for_each(|(i, r)| *r = (start + i) as u32);
+            t.write(l.bufs.sight.last.part(start * 4, n * 4), bytemuck::cast_slice(&rows[..n]))?;
+        }
+        Ok(())
+    }
+
+    fn count_correct(&mut self, target_ids: &[u32]) -> Result<usize> {
+        const AT_ONCE: usize = 64;
+        let mut stats = [0.0f32; AT_ONCE * ops::loss::STATS];
+        let mut correct = 0;
+        for (i, ids) in target_ids.chunks(AT_ONCE).enumerate() {
+            let row = ops::loss::STATS * 4;
+            let part = self.layout.stats.part(i * AT_ONCE * row, ids.len() * row);
+            self.target.read(part, &mut bytemuck::cast_slice_mut(&mut stats)[..ids.len() * row])?;
+            let likeliest = stats.chunks_exact(ops::loss::STATS).map(|s| s[3].to_bits());
+            correct += likeliest.zip(ids).filter(|(top, id)| top == *id).count();
+        }
+        Ok(correct)
+    }
+
+    /// Adds the gradients of the pass that [`forward`](Self::forward) ran last, given `∂loss/∂log p` of each of its targets.
+    ///
+    /// # Errors
+    /// [`Error::BadBatch`] where no forward pass came before, [`Error::BadShape`] unless there is one coefficient a target; those of the target.
+    pub fn backward(&mut self, model: &Model<'_>, coef: &[f32]) -> Result<()> {
+        let (tokens, targets) = core::mem::take(&mut self.pass);
+        if tokens == 0 {
+            return Err(Error::BadBatch { what: "a backward pass needs the forward pass before it" });
+        }
+        if coef.len() != targets {
+            return Err(Error::BadShape { op: "coefficients" });
+        }
+        if targets == 0 {
+            return Ok(());
+        }
+        let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
+        t.write(l.coef, bytemuck::cast_slice(coef))?;
+        let whole = l.request.vocab_chunk >= spec.vocab;
+        for (first, chunk) in chunks(model, l) {
+            if !whole {
+                t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::UNIT, Into::Set)?;
+            }
+            t.softmax_backward(l.logits, l.stats, l.target_ids, l.coef, Rows::TARGETS, first, chunk.rows)?;
+            let into = if first == 0 { Into::Set } else { Into::Add };
+            t.linear_backward(l.head[2], l.logits, &chunk, Rows::TARGETS, Slot::UNIT, into)?;
+        }
+        // The normalised rows are used up; their buffer takes the gradient before the norm.
+        let norm = model.globals.out_norm;
+        t.rms_norm_backward(l.head[1], l.head[0], norm, l.head[2], Rows::TARGETS, spec.width, spec.eps, Into::Set)?;
+        t.zero(l.grads.dx.f32s(tokens * spec.width))?;
+        t.scatter(l.grads.dx, l.head[1], l.target_rows, Rows::TARGETS, spec.width)?;
+        let env = Env { model, adapters: &self.adapter, bufs: l.bufs, dropout: self.dropout };
+        let first = l.lora.shape.first_layer as usize;
+        let mut top = spec.layers - first;
+        while top > 0 {
+            // A group: from a kept input up to the next.
+            let bottom = (top - 1) / l.request.stride * l.request.stride;
+            backward_group(t, &env, l, first, bottom..top)?;
+            top = bottom;
+        }
+        Ok(())
+    }
+
+    /// The norm of the gradients gathered so far.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], and those of the target.
+    pub fn grad_norm(&mut self) -> Result<f32> {
+        self.target.sum_squares(self.layout.norm, self.layout.grads.params)?;
+        let mut sum = [0u8; 8];
+        self.target.read(self.layout.norm, &mut sum)?;
+        let norm = libm::sqrt(f64::from_le_bytes(sum)) as f32;
+        if norm.is_finite() { Ok(norm) } else { Err(Error::NotFinite { what: "the gradient's norm" }) }
+    }
+
+    /// One AdamW update from the gathered gradients, which are then zero. Returns their norm before clipping.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], before anything has changed; those of the target.
+    pub fn update(&mut self, u: &Update) -> Result<f32> {
+        let norm = self.grad_norm()?;
+        self.step += 1;
+        let c = &u.adamw;
+        let floats = [
+            (Slot::CLIP, optim::clip_factor(norm, u.max_grad_norm)),
+            (Slot::BIAS1, optim::bias_correction(c.beta1, self.step)),
+            (Slot::BIAS2, optim::bias_correction(c.beta2, self.step)),
+            (Slot::RATE_A, u.rate),
+            (Slot::RATE_B, u.rate * u.b_ratio),
+        ];
+        for (slot, value) in floats {
+            self.target.set(slot, value.to_bits());
+        }
+        for (bufs, rate) in [(self.half(false), Slot::RATE_A), (self.half(true), Slot::RATE_B)] {
+            self.target.adamw(&bufs, c, rate)?;
+        }
+        self.zero_grad()?;
+        Ok(norm)
+    }
+
+    /// All A, or all B, with their state.
+    fn half(&self, b: bool) -> AdamWBufs {
+        let (l, block) = (&self.layout, ops::adamw::BLOCK);
+        let (a, n) = (l.lora.a_len(), l.lora.len());
+        let part = |buf: Buf, size: usize| if b { buf.part(a * size, (n - a) * size) } else { buf.part(0, a * size) };
+        let scales = |buf: Buf| {
+            let blocks = a.div_ceil(block) * 4;
+            if b { buf.part(blocks, buf.len - blocks) } else { buf.part(0, blocks) }
+        };
+        let [m, v, ms, vs] = l.moments;
+        let bits8 = l.request.optim_8bit;
+        let size = if bits8 { 1 } else { 4 };
+        AdamWBufs {
+            params: part(l.params, 4),
+            grads: part(l.grads.params, 4),
+            m: part(m, size),
+            v: part(v, size),
+            m_scales: if bits8 { scales(ms) } else { Buf::EMPTY },
+            v_scales: if bits8 { scales(vs) } else { Buf::EMPTY },
+        }
+    }
+}
+
+/// The head in vocabulary chunks: first entry and rows of each.
+fn chunks<'a>(model: &'a Model<'_>, l: &TuneLayout) -> impl Iterator<Item = (usize, crate::weights::Weight)> + use<'a> {
+    let (head, size) = (model.globals.head, l.request.vocab_chunk);
+    (0..model.spec.vocab).step_by(size).map(move |first| (first, head.slice(first, size)))
+}
+
+/// Layers `first + group`, from the top down; the input of the lowest is kept, the others' are computed again.
+fn backward_group<T: Target>(t: &mut T, env: &Env<'_>, l: &TuneLayout, first: usize, group: core::ops::Range<usize>) -> Result<()> {
+    let (spec, x, d) = (&env.model.spec, env.bufs.x, env.model.spec.width);
+    let kept = l.kept(spec, group.start).ok_or(Error::BadShape { op: "kept inputs" })?;
+    t.convert(x, Store::F32, kept, l.request.inputs, Rows::TOKENS, d)?;
+    for i in group.start + 1..group.end {
+        block::forward(t, env, first + i - 1, Kv::Pass)?;
+        let between = l.between(spec, i).ok_or(Error::BadShape { op: "inputs between" })?;
+        t.convert(between, Store::F32, x, Store::F32, Rows::TOKENS, d)?;
+    }
+    for i in group.clone().rev() {
+        match l.between(spec, i) {
+            Some(between) => t.convert(x, Store::F32, between, Store::F32, Rows::TOKENS, d)?,
+            None => t.convert(x, Store::F32, kept, l.request.inputs, Rows::TOKENS, d)?,
+        }
+        block::backward(t, env, &l.grads, first + i, i == 0)?;
+    }
+    Ok(())
+}
