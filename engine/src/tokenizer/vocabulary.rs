@@ -1,0 +1,117 @@
+//! What a model file says about its tokens, before anything is built from it.
+
+use super::error::{Result, TokenizerError};
+
+/// The tokenizer metadata of a GGUF file, borrowed from it.
+///
+/// [`Vocabulary::from_gguf`] reads it from a file; tests and converters fill it in themselves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Vocabulary<'a> {
+    /// `tokenizer.ggml.model`: `"llama"` or `"gpt2"`.
+    pub model: &'a str,
+    /// `tokenizer.ggml.pre`; only byte-level vocabularies use it.
+    pub pre: Option<&'a str>,
+    /// `general.name`: one family's whitespace rules are known by the model's name alone.
+    pub name: Option<&'a str>,
+    /// `tokenizer.ggml.tokens`, the texts by id.
+    pub tokens: Vec<&'a str>,
+    /// `tokenizer.ggml.scores`, as many as there are tokens, or none: all zero.
+    pub scores: Vec<f32>,
+    /// `tokenizer.ggml.token_type`, as many as there are tokens, or none: all normal.
+    pub types: Vec<TokenType>,
+    /// `tokenizer.ggml.merges`, `"left right"` in order of rank.
+    pub merges: Vec<&'a str>,
+    /// `tokenizer.ggml.bos_token_id`.
+    pub bos: Option<u32>,
+    /// `tokenizer.ggml.eos_token_id`.
+    pub eos: Option<u32>,
+    /// `tokenizer.ggml.eot_token_id`.
+    pub eot: Option<u32>,
+    /// `tokenizer.ggml.eom_token_id`.
+    pub eom: Option<u32>,
+    /// `tokenizer.ggml.unknown_token_id`.
+    pub unk: Option<u32>,
+    /// `tokenizer.ggml.padding_token_id`.
+    pub pad: Option<u32>,
+    /// `tokenizer.ggml.add_bos_token`; the family decides where it is absent.
+    pub add_bos: Option<bool>,
+    /// `tokenizer.ggml.add_eos_token`; absent means no.
+    pub add_eos: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix`; absent means yes for `"llama"`, no for `"gpt2"`.
+    pub add_space_prefix: Option<bool>,
+}
+
+/// What kind of token an id is (`tokenizer.ggml.token_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenType {
+    /// Part of ordinary text.
+    #[default]
+    Normal,
+    /// Stands for what the vocabulary cannot say.
+    Unknown,
+    /// Steers the model and is no text: found only where special tokens are parsed.
+    Control,
+    /// Added to the vocabulary: found in any text before everything else.
+    UserDefined,
+    /// In the vocabulary, but never trained.
+    Unused,
+    /// One byte, written `<0x0A>`.
+    Byte,
+}
+
+impl TokenType {
+    /// The type that a file writes as `code`; what is not known counts as normal.
+    pub fn from_code(code: i64) -> TokenType {
+        match code {
+            2 => TokenType::Unknown,
+            3 => TokenType::Control,
+            4 => TokenType::UserDefined,
+            5 => TokenType::Unused,
+            6 => TokenType::Byte,
+            _ => TokenType::Normal,
+        }
+    }
+}
+
+impl Vocabulary<'_> {
+    /// Checks that the lists fit together and that special ids lie within; ids that do not are
+    /// dropped, as files exist that write −1 for "none".
+    pub(crate) fn checked(mut self) -> Result<Self> {
+        let count = self.tokens.len();
+        if count == 0 {
+            return Err(TokenizerError::Missing { key: "tokenizer.ggml.tokens", model: self.model.to_owned() });
+        }
+        let text: usize = self.tokens.iter().map(|token| token.len()).sum();
+        if u32::try_from(count * 4 + self.merges.len()).is_err() || u32::try_from(text * 4).is_err() {
+            return Err(TokenizerError::Malformed {
+                key: "tokenizer.ggml.tokens",
+                expected: "less than 2^30 tokens and less than 1 GiB of text".to_owned(),
+                found: format!("{count} tokens, {text} bytes"),
+            });
+        }
+        let lengths = [("tokenizer.ggml.scores", self.scores.len()), ("tokenizer.ggml.token_type", self.types.len())];
+        for (key, found) in lengths {
+            if found != 0 && found != count {
+                return Err(TokenizerError::Malformed {
+                    key,
+                    expected: format!("{count} entries, one a token"),
+                    found: format!("{found} entries"),
+                });
+            }
+        }
+        for score in &mut self.scores {
+            if score.is_nan() {
+                return Err(TokenizerError::Malformed {
+                    key: "tokenizer.ggml.scores",
+                    expected: "numbers".to_owned(),
+                    found: "a NaN".to_owned(),
+                });
+            }
+            *score += 0.0; // −0 and 0 must compare as equal
+        }
+        for id in [&mut self.bos, &mut self.eos, &mut self.eot, &mut self.eom, &mut self.unk, &mut self.pad] {
+            *id = id.filter(|&id| (id as usize) < count);
+        }
+        Ok(self)
+    }
+}
