@@ -1,3 +1,4 @@
 //! Filled in below.
 
 pub mod tokenizer;
+pub mod data;
