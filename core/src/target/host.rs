@@ -108,20 +108,53 @@ impl<'m, X: Kernels> Host<'m, X> {
         Host { arena, slots, exec }
     }
 
-    /// The memories, to bind more.
-    pub fn arena(&mut self) -> &mut Arena<'m> {
-        &mut self.arena
+    /// Binds memory that is read and written, in place of what was bound to the region.
+    ///
+    /// # Errors
+    /// [`Error::Misaligned`] unless it starts at a multiple of [`ALIGN`](crate::arena::ALIGN).
+    pub fn bind(&mut self, region: Region, memory: &'m mut [u8]) -> Result<()> {
+        self.arena.bind(region, memory)
+    }
+
+    /// Binds memory that is only read.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_shared(&mut self, region: Region, memory: &'m [u8]) -> Result<()> {
+        self.arena.bind_shared(region, memory)
+    }
+
+    /// Binds memory by address: for an executor that owns the memory itself.
+    ///
+    /// The arena is never given out by itself, and neither is the executor: both stay together, so that what the executor owns lives as
+    /// long as it is bound.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Safety
+    /// That of [`Arena::bind_raw`].
+    #[allow(unsafe_code)]
+    pub unsafe fn bind_raw(&mut self, region: Region, start: *mut u8, len: usize, writable: bool) -> Result<()> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.arena.bind_raw(region, start, len, writable) }
+    }
+
+    /// Forgets a region's memory.
+    pub fn unbind(&mut self, region: Region) {
+        self.arena.unbind(region);
+    }
+
+    /// Bytes bound to a region.
+    #[must_use]
+    pub fn bound(&self, region: Region) -> usize {
+        self.arena.len(region)
     }
 
     /// Whoever runs the pieces.
     #[must_use]
     pub fn executor(&self) -> &X {
         &self.exec
-    }
-
-    /// Both at once.
-    pub fn parts(&mut self) -> (&mut Arena<'m>, &mut X) {
-        (&mut self.arena, &mut self.exec)
     }
 
     fn rows(&self, rows: Rows) -> usize {

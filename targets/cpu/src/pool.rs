@@ -1,0 +1,316 @@
+//! Worker threads, made once and asleep between runs.
+//!
+//! A run is opened at a *gate*: one atomic word with the run's number, an `OPEN` bit and a count of workers inside. Workers that come while the gate
+//! is open count themselves in and take piece after piece from a counter; the caller works too, closes the gate when the pieces are used up,
+//! and waits for those inside. A worker that wakes too late finds the gate closed and goes back to sleep: nobody waits for it, so that more threads
+//! than cores cost little. Nothing is allocated in a run.
+#![allow(unsafe_code)]
+
+use crate::Error;
+use attune_core::target::split::Executor;
+use core::any::Any;
+use core::cell::UnsafeCell;
+use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+
+/// A worker's or a waiting caller's turns in a loop before it sleeps: some tens of microseconds, the length of the gap between two
+/// operations of a step.
+const SPINS: u32 = 1000;
+
+const OPEN: u64 = 1 << 31;
+const QUIT: u64 = 1 << 30;
+const INSIDE: u64 = QUIT - 1;
+const RUN: u64 = 1 << 32;
+
+type Work = *const (dyn Fn(usize) + Sync);
+
+/// What a run is about; written while the gate is closed and nobody is inside.
+struct Job {
+    work: Option<Work>,
+    pieces: usize,
+    caller: Option<Thread>,
+}
+
+struct Shared {
+    gate: AtomicU64,
+    next: AtomicUsize,
+    job: UnsafeCell<Job>,
+    asleep: Box<[AtomicBool]>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    spins: u32,
+}
+
+// SAFETY: `job` is written only by the one caller that holds `busy`, while the gate is closed with nobody inside, and read only by threads
+// inside; the gate's acquire and release operations order the two. The work it points to is `Sync` and outlives the run (see `run`).
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+/// Threads that share pieces of work.
+///
+/// Shareable between targets: two runs at once do not wait for each other; the second is done by its caller alone, with the same
+/// results, since results depend on pieces only. The same holds for a run that is started from within a piece.
+pub struct Pool {
+    shared: Arc<Shared>,
+    busy: AtomicBool,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included; 0 means as many as the processor runs at once. With 1 no thread is made.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] where the system refuses.
+    pub fn new(threads: usize) -> Result<Pool, Error> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = if threads == 0 { cores } else { threads };
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
+            job: UnsafeCell::new(Job { work: None, pieces: 0, caller: None }),
+            asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+            panic: Mutex::new(None),
+            // Spinning takes a core away from someone who could work where there are more threads than cores.
+            spins: if threads > cores { 0 } else { SPINS },
+        });
+        let mut pool = Pool { shared, busy: AtomicBool::new(false), workers: Vec::with_capacity(threads - 1) };
+        for index in 0..threads - 1 {
+            let shared = Arc::clone(&pool.shared);
+            let made = thread::Builder::new().name(format!("attune-{}", index + 1)).spawn(move || shared.serve(index));
+            // The workers made so far end when the pool is dropped.
+            pool.workers.push(made.map_err(|source| Error::Threads { asked: threads, source })?);
+        }
+        Ok(pool)
+    }
+
+    /// Threads that work in a run, the caller's included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work` with every number below `pieces` and returns when all are done.
+    ///
+    /// # Panics
+    /// With the panic of a piece, if one panics: the rest of the pieces is dropped, and the pool is good for further runs.
+    pub fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        let alone = pieces <= 1 || self.workers.is_empty();
+        if alone || self.busy.swap(true, Ordering::Acquire) {
+            return (0..pieces).for_each(work);
+        }
+        self.open(pieces, work);
+        let result = catch_unwind(AssertUnwindSafe(|| self.shared.work_off(work, pieces)));
+        if result.is_err() {
+            self.shared.next.store(pieces, Ordering::Relaxed);
+        }
+        self.shared.close();
+        let other = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.busy.store(false, Ordering::Release);
+        match (result, other) {
+            (Err(payload), _) | (Ok(()), Some(payload)) => resume_unwind(payload),
+            (Ok(()), None) => (),
+        }
+    }
+
+    /// Lets workers in, and wakes as many as there are pieces for.
+    fn open(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. Workers call it only while they are inside the gate, and `run` returns, by whatever way, only after
+        // `close` has seen the last of them leave.
+        let work: Work = unsafe { core::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Work>(work) };
+        // SAFETY: this caller holds `busy`, and the gate is closed with nobody inside: see `Shared`.
+        unsafe { *shared.job.get() = Job { work: Some(work), pieces, caller: Some(thread::current()) } };
+        shared.next.store(0, Ordering::Relaxed);
+        shared.gate.fetch_add(RUN | OPEN, Ordering::SeqCst);
+        for (flag, worker) in shared.asleep.iter().zip(&self.workers).take(pieces - 1) {
+            // Pairs with the worker's order: flag up, then look at the gate.
+            if flag.swap(false, Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+    }
+}
+
+impl Executor for Pool {
+    fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        Pool::run(self, pieces, work);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.gate.fetch_or(QUIT, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of its pieces, so there is nothing to learn from how it ended.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Takes pieces until there are none.
+    fn work_off(&self, work: &(dyn Fn(usize) + Sync), pieces: usize) {
+        loop {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if piece >= pieces {
+                return;
+            }
+            work(piece);
+        }
+    }
+
+    /// Lets nobody in any more and waits for those inside.
+    fn close(&self) {
+        let mut gate = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
+        let mut spins = 0;
+        while gate & INSIDE > 0 {
+            if spins < self.spins {
+                spins += 1;
+                core::hint::spin_loop();
+            } else {
+                thread::park();
+            }
+            gate = self.gate.load(Ordering::Acquire);
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self, index: usize) {
+        let mut last = 0;
+        let mut spins = 0;
+        loop {
+            let gate = self.gate.load(Ordering::Acquire);
+            if gate & QUIT > 0 {
+                return;
+            }
+            if gate & OPEN > 0 && gate / RUN != last {
+                if self.gate.compare_exchange_weak(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    last = gate / RUN;
+                    spins = 0;
+                    self.serve_run();
+                }
+            } else if spins < self.spins {
+                spins += 1;
+                core::hint::spin_loop();
+            } else {
+                self.sleep(index, last);
+                spins = 0;
+            }
+        }
+    }
+
+    /// One run, from inside the gate.
+    fn serve_run(&self) {
+        // SAFETY: inside the gate, so the job is not written: see `Shared`.
+        let job = unsafe { &*self.job.get() };
+        let caller = job.caller.clone();
+        if let Some(work) = job.work {
+            // SAFETY: the work lives until the last worker has left the gate: see `open`.
+            let work = unsafe { &*work };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work_off(work, job.pieces))) {
+                self.next.store(job.pieces, Ordering::Relaxed);
+                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+            }
+        }
+        // From here on nothing of the job may be touched.
+        let gate = self.gate.fetch_sub(1, Ordering::AcqRel) - 1;
+        if gate & (OPEN | INSIDE) == 0 {
+            if let Some(caller) = caller {
+                caller.unpark();
+            }
+        }
+    }
+
+    fn sleep(&self, index: usize, last: u64) {
+        let Some(flag) = self.asleep.get(index) else { return };
+        flag.store(true, Ordering::SeqCst);
+        let gate = self.gate.load(Ordering::SeqCst);
+        if gate & QUIT == 0 && (gate & OPEN == 0 || gate / RUN == last) {
+            thread::park();
+        }
+        flag.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn counts(pool: &Pool, pieces: usize) -> Vec<usize> {
+        let counts: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(pieces, &|i| {
+            counts[i].fetch_add(1, Ordering::Relaxed);
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_piece_runs_once_with_any_number_of_threads() {
+        for threads in [1, 2, 3, 4, 16] {
+            let pool = Pool::new(threads).unwrap();
+            assert_eq!(pool.threads(), threads);
+            for round in 0..200 {
+                let pieces = round % 37;
+                assert!(counts(&pool, pieces).iter().all(|&n| n == 1), "{threads} threads, {pieces} pieces");
+            }
+        }
+    }
+
+    #[test]
+    fn workers_that_sleep_wake_up_again() {
+        let pool = Pool::new(4).unwrap();
+        for _ in 0..20 {
+            thread::sleep(core::time::Duration::from_millis(2));
+            assert!(counts(&pool, 64).iter().all(|&n| n == 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_piece_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(3).unwrap();
+        for guilty in [0, 5, 63] {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(64, &|i| {
+                    thread::sleep(core::time::Duration::from_micros(50));
+                    assert!(i != guilty, "piece {guilty}");
+                });
+            }));
+            let payload = result.unwrap_err();
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("piece {guilty}"));
+            assert!(counts(&pool, 64).iter().all(|&n| n == 1));
+        }
+    }
+
+    #[test]
+    fn runs_within_runs_and_beside_runs_end() {
+        let pool = Pool::new(3).unwrap();
+        let inner = AtomicUsize::new(0);
+        pool.run(8, &|_| {
+            pool.run(8, &|_| {
+                inner.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(inner.into_inner(), 64);
+        thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| (0..500).for_each(|_| assert!(counts(&pool, 9).iter().all(|&n| n == 1))));
+            }
+        });
+    }
+
+    #[test]
+    fn pieces_are_shared_between_threads() {
+        let pool = Pool::new(2).unwrap();
+        let names = Mutex::new(std::collections::HashSet::new());
+        pool.run(200, &|_| {
+            thread::sleep(core::time::Duration::from_micros(200));
+            names.lock().unwrap().insert(thread::current().id());
+        });
+        assert_eq!(names.into_inner().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,139 @@
+//! The target: core's [`Host`] on a pool, with memories that belong to it.
+#![allow(unsafe_code)]
+
+extern crate alloc;
+
+use crate::memory::Block;
+use crate::{Error, Pool};
+use alloc::sync::Arc;
+use attune_core::arena::{ALIGN, Arena, Region};
+use attune_core::target::host::{Host, Kernels};
+use attune_core::target::split::Executor;
+use std::sync::{Mutex, PoisonError};
+
+/// A processor's target; made by [`target()`].
+pub type CpuTarget = Host<'static, Cpu>;
+
+/// The bytes of a model, kept alive by whoever holds them: a memory map, a vector.
+pub type WeightBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// How forward products with quantised weights are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Weights become f32, activations stay f32.
+    #[default]
+    F32,
+    /// Where the weights' format allows it, activations are rounded to 8 bits in groups of 32, and products are those of integers.
+    Fast,
+}
+
+/// How a target computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Threads, the caller's included; 0: as many as the processor runs at once.
+    pub threads: usize,
+    /// How products are computed.
+    pub precision: Precision,
+}
+
+/// What runs the pieces of a [`CpuTarget`], and owns its memories.
+///
+/// It lives inside of a [`CpuTarget`] and can be looked at there, but never be taken out: the memories that it owns are bound there.
+pub struct Cpu {
+    pool: Arc<Pool>,
+    precision: Precision,
+    memories: Mutex<Memories>,
+}
+
+#[derive(Default)]
+struct Memories {
+    weights: Option<WeightBytes>,
+    blocks: [Option<Block>; Region::COUNT],
+}
+
+impl Cpu {
+    /// The pool, to be shared with another target.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// How products are computed.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn memories<R>(&self, f: impl FnOnce(&mut Memories) -> R) -> R {
+        f(&mut self.memories.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Executor for Cpu {
+    fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(pieces, work);
+    }
+}
+
+impl Kernels for Cpu {}
+
+/// A target with threads of its own, and with the model's bytes in [`Region::WEIGHTS`].
+///
+/// The bytes are used where they are if they start at a multiple of 64, as memory maps do, and are copied otherwise.
+///
+/// # Errors
+/// [`Error::Threads`], [`Error::OutOfMemory`].
+pub fn target(options: Options, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
+    target_on(Arc::new(Pool::new(options.threads)?), options.precision, weights)
+}
+
+/// As [`target()`], on a pool that other targets may use too.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn target_on(pool: Arc<Pool>, precision: Precision, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
+    let cpu = Cpu { pool, precision, memories: Mutex::default() };
+    let mut target = Host::new(Arena::default(), cpu);
+    let Some(weights) = weights else { return Ok(target) };
+    let bytes: &[u8] = (*weights).as_ref();
+    if bytes.is_empty() || bytes.as_ptr().addr().is_multiple_of(ALIGN) {
+        let (start, len) = (bytes.as_ptr().cast_mut(), bytes.len());
+        // SAFETY: the bytes are borrowed from what the Arc points to, which neither moves nor ends nor is borrowed mutably while the clone that
+        // goes into the target lives; and that lives as long as the target (see `Cpu`), whose region is only read.
+        unsafe { target.bind_raw(Region::WEIGHTS, start, len, false)? };
+        target.executor().memories(|m| m.weights = Some(weights));
+        return Ok(target);
+    }
+    let len = bytes.len();
+    let block = Block::copy_of(bytes).ok_or(Error::OutOfMemory { region: Region::WEIGHTS.name(), bytes: len })?;
+    // SAFETY: as in `take`.
+    unsafe { target.bind_raw(Region::WEIGHTS, block.start(), len, false)? };
+    target.executor().memories(|m| m.blocks[Region::WEIGHTS.index()] = Some(block));
+    Ok(target)
+}
+
+/// Gives a region `bytes` bytes of zeroed memory, in place of what it had. All of it is touched, so that it is really there.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; the region then has no memory.
+pub fn take(target: &mut CpuTarget, region: Region, bytes: usize) -> Result<(), Error> {
+    // First away with the old, or both would have to fit.
+    release(target, region);
+    let block = Block::zeroed(bytes).ok_or(Error::OutOfMemory { region: region.name(), bytes })?;
+    // SAFETY: the block is valid, initialised, and reached by nobody else. It goes into the target's own `Cpu`, which is dropped with the arena or
+    // after `release` has unbound it: a `Host` gives neither of the two out.
+    unsafe { target.bind_raw(region, block.start(), bytes, true)? };
+    target.executor().memories(|m| m.blocks[region.index()] = Some(block));
+    Ok(())
+}
+
+/// Takes a region's memory away and returns it to the system.
+pub fn release(target: &mut CpuTarget, region: Region) {
+    target.unbind(region);
+    target.executor().memories(|m| {
+        m.blocks[region.index()] = None;
+        if region == Region::WEIGHTS {
+            m.weights = None;
+        }
+    });
+}
