@@ -10,11 +10,11 @@ import tempfile
 
 import check_adapters
 import check_quantised
-#import check_tokenizers
+import check_tokenizers
 from programs import Command
 from report import Report, known_bad
 
-CHECKS = {"adapters": check_adapters.run, "quantised": check_quantised.run}
+CHECKS = {"adapters": check_adapters.run, "quantised": check_quantised.run, "tokenizers": check_tokenizers.run}
 
 
 def main():

@@ -48,6 +48,10 @@ def check_model(report, folder, attune, oracle, name, config, seed):
         reference = folder / f"{kind}.reference.gguf"
         write_adapter(config, given, reference)
         report.near(f"{label}: llama.cpp with the reference file", llama.logprobs(data, reference), on, llama_near)
+        if config.model_type == "llama":
+            wrong = folder / f"{kind}.unpermuted.gguf"
+            write_adapter(config, given, wrong, permute=False)
+            report.far(f"{label}: rows in PEFT's order are noticed", llama.logprobs(data, wrong), on, 0.02)
         if oracle:
             report.near(f"{label}: the oracle with the reference file", oracle.logprobs(base, data, reference), on, NEAR)
         if attune:

@@ -100,8 +100,11 @@ def load_dequantised(model, path):
     model.load_state_dict(state)
 
 
-def write_adapter(config, peft_folder, path, dtype=np.float32):
-    """A PEFT folder as llama.cpp's GGUF LoRA, written here independently of Attune's exporter."""
+def write_adapter(config, peft_folder, path, permute=True):
+    """A PEFT folder as llama.cpp's GGUF LoRA, written here independently of Attune's exporter.
+
+    `permute=False` leaves B's rows in PEFT's order: wrong for llama, and written to show that it is noticed.
+    """
     folder = pathlib.Path(peft_folder)
     settings = json.loads((folder / "adapter_config.json").read_text())
     alpha = float(settings["lora_alpha"])
@@ -114,9 +117,9 @@ def write_adapter(config, peft_folder, path, dtype=np.float32):
     for name, value in load_file(folder / "adapter_model.safetensors").items():
         layer, rest = name.removeprefix("base_model.model.model.layers.").removesuffix(".weight").split(".", 1)
         part, factor = rest.rsplit(".", 1)
-        if factor == "lora_B":
+        if factor == "lora_B" and permute:
             value = permuted(config, part, value)
-        w.add_tensor(f"blk.{layer}.{PARTS[part]}.weight.{factor.lower()}", np.ascontiguousarray(value.astype(dtype)))
+        w.add_tensor(f"blk.{layer}.{PARTS[part]}.weight.{factor.lower()}", np.ascontiguousarray(value.astype(np.float32)))
     finish(w)
 
 
