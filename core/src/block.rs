@@ -89,6 +89,23 @@ pub struct Grads {
     pub params: Buf,
 }
 
+impl Grads {
+    /// For a trainer that only scores.
+    pub const EMPTY: Grads = Grads {
+        dx: Buf::EMPTY,
+        dh: Buf::EMPTY,
+        dpost: Buf::EMPTY,
+        dact: Buf::EMPTY,
+        d_o: Buf::EMPTY,
+        dq: Buf::EMPTY,
+        dk: Buf::EMPTY,
+        dv: Buf::EMPTY,
+        delta: Buf::EMPTY,
+        du: Buf::EMPTY,
+        params: Buf::EMPTY,
+    };
+}
+
 /// What stays the same through all blocks of a pass.
 pub struct Env<'e> {
     /// The model.

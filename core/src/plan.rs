@@ -58,6 +58,8 @@ pub struct TuneRequest {
     pub optim_8bit: bool,
     /// Whether adapters' inputs are dropped.
     pub dropout: bool,
+    /// Whether there will be backward passes and updates; without them the plan holds what scoring needs.
+    pub backward: bool,
 }
 
 /// Bytes of each memory that a plan takes.
@@ -322,15 +324,15 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
     let mut p = Planner { taken: [0; Region::COUNT], listener };
     let n = lora.len();
     let params = p.f32("lora.params", ADAPTER, &[n]);
-    let param_grads = p.f32("lora.grads", ADAPTER, &[n]);
-    let moments = moments(&mut p, &lora, r.optim_8bit);
+    let param_grads = if r.backward { p.f32("lora.grads", ADAPTER, &[n]) } else { Buf::EMPTY };
+    let moments = if r.backward { moments(&mut p, &lora, r.optim_8bit) } else { [Buf::EMPTY; 4] };
     let (t, d, f, q, kv) = (r.tokens, spec.width, spec.ff, spec.q_width(), spec.kv_width());
     let rank = lora.rank();
-    let trained = spec.layers - r.shape.first_layer as usize;
+    let trained = if r.backward { spec.layers - r.shape.first_layer as usize } else { 0 };
     let inputs = p.take("inputs", None, Region::WORK, &[trained.div_ceil(r.stride), t, d], {
         (r.inputs.name(), r.inputs.bytes(trained.div_ceil(r.stride) * t * d))
     });
-    let between = p.work("inputs_between", &[r.stride.min(trained) - 1, t, d]);
+    let between = p.work("inputs_between", &[r.stride.min(trained).saturating_sub(1), t, d]);
     let post = spec.arch.row().post_norms;
     let optional = |p: &mut Planner<'_>, wanted, name, shape: &[usize]| if wanted { p.work(name, shape) } else { Buf::EMPTY };
     let bufs = Bufs {
@@ -356,19 +358,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         sight: p.sight(t),
         frequencies: p.frequencies(spec),
     };
-    let grads = Grads {
-        dx: p.work("dx", &[t, d]),
-        dh: p.work("dh", &[t, d]),
-        dpost: optional(&mut p, post, "dpost", &[t, d]),
-        dact: p.work("dact", &[t, f]),
-        d_o: p.work("do", &[t, q]),
-        dq: p.work("dq", &[t, q]),
-        dk: p.work("dk", &[t, kv]),
-        dv: p.work("dv", &[t, kv]),
-        delta: p.work("delta", &[t, spec.heads]),
-        du: p.work("lora.du", &[t, rank]),
-        params: param_grads,
-    };
+    let grads = if r.backward { grads(&mut p, spec, t, rank, param_grads) } else { Grads::EMPTY };
     let chunk = r.vocab_chunk.min(spec.vocab);
     let layout = TuneLayout {
         totals: Totals::default(),
@@ -383,7 +373,11 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         between,
         target_rows: p.work_u32("target_rows", t),
         target_ids: p.work_u32("target_ids", t),
-        head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), p.work("head.dh", &[t, d])],
+        head: [
+            p.work("head.x", &[t, d]),
+            p.work("head.h", &[t, d]),
+            if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY },
+        ],
         logits: p.work("logits", &[t, chunk]),
         stats: p.work("softmax_stats", &[t, loss::STATS]),
         logprobs: p.work("logprobs", &[t]),
@@ -391,6 +385,23 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         norm: p.take("grad_norm", None, Region::WORK, &[1], ("f64", 8)),
     };
     Ok(TuneLayout { totals: p.totals(), ..layout })
+}
+
+fn grads(p: &mut Planner<'_>, spec: &Spec, t: usize, rank: usize, params: Buf) -> Grads {
+    let (d, q, kv) = (spec.width, spec.q_width(), spec.kv_width());
+    Grads {
+        dx: p.work("dx", &[t, d]),
+        dh: p.work("dh", &[t, d]),
+        dpost: if spec.arch.row().post_norms { p.work("dpost", &[t, d]) } else { Buf::EMPTY },
+        dact: p.work("dact", &[t, spec.ff]),
+        d_o: p.work("do", &[t, q]),
+        dq: p.work("dq", &[t, q]),
+        dk: p.work("dk", &[t, kv]),
+        dv: p.work("dv", &[t, kv]),
+        delta: p.work("delta", &[t, spec.heads]),
+        du: p.work("lora.du", &[t, rank]),
+        params,
+    }
 }
 
 /// Moments are kept apart for A and B, so that a block of 8-bit state never spans both.

@@ -229,6 +229,9 @@ impl<T: Target> Trainer<T> {
     /// # Errors
     /// As [`score`](Self::score).
     pub fn forward(&mut self, model: &Model<'_>, batch: &Batch<'_>, seed: u64, logprobs: &mut [f32]) -> Result<usize> {
+        if !self.layout.request.backward {
+            return Err(Error::BadOption { option: "backward", expected: "a plan with a backward pass" });
+        }
         self.target.set(Slot::DROP_LOW, seed as u32);
         self.target.set(Slot::DROP_HIGH, (seed >> 32) as u32);
         let correct = self.run_forward(model, batch, logprobs, true)?;

@@ -1,1 +1,6 @@
-//! Filled in below.
+//! What the tests share: a converter from Hugging Face's form to GGUF, the golden folders, and comparators that can fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod compare;
+pub mod convert;
+pub mod golden;
