@@ -31,8 +31,8 @@ use core::fmt;
 
 use cursor::Skips;
 
-/// The most tensors that a file may have.
-pub const MAX_TENSORS: u64 = 65_536;
+/// The most tensors that a file may have: several times what the largest models have, and few enough to compare all names.
+pub const MAX_TENSORS: u64 = 16_384;
 /// The most metadata entries that a file may have.
 pub const MAX_METADATA: u64 = 4096;
 /// The longest name of a tensor in bytes, as in the specification.

@@ -144,9 +144,9 @@ pub fn encode(ty: Type, x: &[f32], out: &mut [u8]) -> Result<(), Error> {
 pub fn dot(ty: Type, blocks: &[u8], x: &[f32]) -> Result<f32, Error> {
     check(ty, blocks.len(), x.len())?;
     Ok(match ty {
-        Type::F32 => dot_as::<F32Block>(blocks, x),
-        Type::F16 => dot_as::<F16Block>(blocks, x),
-        Type::BF16 => dot_as::<Bf16Block>(blocks, x),
+        Type::F32 => dot_float::<F32Block>(blocks, x),
+        Type::F16 => dot_float::<F16Block>(blocks, x),
+        Type::BF16 => dot_float::<Bf16Block>(blocks, x),
         Type::Q8_0 => dot_as::<Q8_0Block>(blocks, x),
         Type::Q4_0 => dot_as::<Q4_0Block>(blocks, x),
         Type::Q4_1 => dot_as::<Q4_1Block>(blocks, x),
@@ -221,24 +221,28 @@ fn encode_as<B: Block>(x: &[f32], out: &mut [u8]) {
 
 fn dot_as<B: Block>(bytes: &[u8], x: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
-    let mut lane = 0;
     let x: &[B::Values] = bytemuck::try_cast_slice(x).unwrap_or(&[]);
     for (block, x) in blocks_of::<B>(bytes).iter().zip(x) {
         let mut w = B::Values::zeroed();
         block.decode(&mut w);
-        let (w, x) = (w.as_ref(), x.as_ref());
-        if let (([], [w]), ([], [x])) = (w.as_chunks::<LANES>(), x.as_chunks::<LANES>()) {
-            // Formats with one weight a block walk through the sums.
-            if let Some(sum) = sums.get_mut(lane) {
-                *sum += w * x;
-            }
-            lane = (lane + 1) % LANES;
-            continue;
-        }
-        for (w, x) in w.as_chunks::<LANES>().0.iter().zip(x.as_chunks::<LANES>().0) {
+        for (w, x) in w.as_ref().as_chunks::<LANES>().0.iter().zip(x.as_ref().as_chunks::<LANES>().0) {
             for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
                 *sum += w * x;
             }
+        }
+    }
+    fold(sums)
+}
+
+/// For the formats with one weight a block.
+fn dot_float<B: Block<Values = [f32; 1]>>(bytes: &[u8], x: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    for (w, x) in blocks_of::<B>(bytes).chunks(LANES).zip(x.chunks(LANES)) {
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+            let mut value = [0.0];
+            w.decode(&mut value);
+            let [w] = value;
+            *sum += w * x;
         }
     }
     fold(sums)

@@ -96,8 +96,10 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Quantises activations: `scale = max |x| / 127`, `q = round(x / scale)`, ties to even. A group with a NaN or an infinity gets the
-/// scale NaN, so that it is seen in the result.
+/// Quantises activations: `scale = max |x| / 127`, `q = round(x · (127 / max |x|))`, ties to even, every operation rounded to f32.
+///
+/// A group with a NaN or an infinity gets the scale NaN and integers of zero, so that it is seen in the result. A group whose scale would
+/// be subnormal counts as zero.
 ///
 /// `x: [D]`, `qs: [D]`, `scales: [D / 32]`, `sums: [D / 32]`.
 ///
