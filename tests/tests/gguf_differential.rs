@@ -116,7 +116,9 @@ fn assert_same_as_candle(bytes: &[u8]) {
         assert!(same_as_candle(value, &theirs.metadata[key]), "{key}: {value:?}, {:?}", theirs.metadata[key]);
     }
     assert_eq!(ours.tensor_count(), theirs.tensor_infos.len());
-    assert_eq!(ours.tensor_count() > 0, ours.tensor_count() > 0 && ours.data_offset() == theirs.tensor_data_offset);
+    if ours.tensor_count() > 0 {
+        assert_eq!(ours.data_offset(), theirs.tensor_data_offset);
+    }
     for tensor in ours.tensors() {
         let info = &theirs.tensor_infos[tensor.name];
         let dims: Vec<_> = tensor.dims[..tensor.n_dims].iter().rev().map(|d| *d as usize).collect();
@@ -166,6 +168,21 @@ fn assert_same_as_gguf_rs(bytes: &[u8]) {
             assert_eq!(tensor.data.len() as u64, other.size, "{}", tensor.name);
         }
     }
+}
+
+#[test]
+fn the_comparisons_tell_other_values_apart() {
+    use gguf_file::Value as Theirs;
+    let array = |bytes: &[u8]| same_as_candle(Gguf::parse(bytes).unwrap().value("a").unwrap(), &Theirs::Array(vec![Theirs::U32(1)]));
+    for (items, same) in [(&[1][..], true), (&[2], false), (&[1, 1], false), (&[], false)] {
+        assert_eq!(array(&written(Options::default(), &[("a", WriteValue::U32s(items))], &[])), same);
+    }
+    assert!(!same_as_candle(Value::U32(1), &Theirs::I32(1)));
+    assert!(!same_as_candle(Value::F32(0.0), &Theirs::F32(-0.0)));
+    assert!(!same_as_candle(Value::Str("a"), &Theirs::String("b".into())));
+    assert!(!same_as_json(Value::F32(1.0), &serde_json::json!(1.5)));
+    assert!(!same_as_json(Value::Str("1"), &serde_json::json!(1)));
+    assert!(!same_as_json(Value::I8(-1), &serde_json::json!(255)));
 }
 
 #[test]
