@@ -289,7 +289,7 @@ impl fmt::Display for Kind {
 
 impl core::error::Error for Error {}
 
-/// A copy of a name of at most 63 bytes; of a longer one the beginning.
+/// A copy of a name of at most 47 bytes; of a longer one the beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     bytes: [u8; Name::CAPACITY],
@@ -297,7 +297,7 @@ pub struct Name {
 }
 
 impl Name {
-    const CAPACITY: usize = 63;
+    const CAPACITY: usize = 47;
     /// No name.
     pub const NONE: Name = Name { bytes: [0; Name::CAPACITY], len: 0 };
 
