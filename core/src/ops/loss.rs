@@ -6,6 +6,7 @@ use crate::math::exp;
 pub const STATS: usize = 4;
 
 /// Takes a chunk of logits `[rows, width]` (entries `first..`) into `stats: [rows, STATS]`.
+#[inline(always)]
 pub fn stats(stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, width: usize) {
     for ((s, row), &target) in stats.chunks_exact_mut(STATS).zip(logits.chunks_exact(width)).zip(targets) {
         if first == 0 {
@@ -41,6 +42,7 @@ pub fn logprobs(logprobs: &mut [f32], stats: &[f32]) {
 }
 
 /// Turns a chunk of logits into `coef · (onehot(target) − p)`.
+#[inline(always)]
 pub fn backward(logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
     for (((row, s), &target), &c) in logits.chunks_exact_mut(width).zip(stats.chunks_exact(STATS)).zip(targets).zip(coef) {
         let scale = -c / s[1];

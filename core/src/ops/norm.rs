@@ -2,6 +2,7 @@
 
 use crate::math::dot;
 
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {
     1.0 / libm::sqrtf(dot(x, x) / x.len() as f32 + eps)
 }

@@ -14,12 +14,18 @@ use crate::{Error, Result};
 /// The parts of operations that a faster implementation may take over. Every result must depend on its own inputs alone and not on the tile that it
 /// falls into, or runs with different numbers of threads would differ.
 pub trait Kernels: Executor {
-    /// Tokens and weight rows of one piece of [`linear`](Self::linear).
-    const LINEAR_TILE: (usize, usize) = (256, 32);
-    /// Tokens and weight columns of one piece of [`linear_backward`](Self::linear_backward); columns are a multiple of 256.
-    const BACKWARD_TILE: (usize, usize) = (128, 256);
-    /// Rows and columns of one piece of [`outer`](Self::outer).
-    const OUTER_TILE: (usize, usize) = (32, 512);
+    /// Tokens and weight rows of one piece of [`linear`](Self::linear) over `tokens` tokens.
+    fn linear_tile(&self, _tokens: usize, _w: &Matrix<'_>) -> (usize, usize) {
+        (256, 32)
+    }
+    /// Tokens and weight columns of one piece of [`linear_backward`](Self::linear_backward); columns are a multiple of the weight's block.
+    fn backward_tile(&self, _tokens: usize, _w: &Matrix<'_>) -> (usize, usize) {
+        (128, ops::linear::SPAN)
+    }
+    /// Rows and columns of one piece of [`outer`](Self::outer) with `dw: [n, k]`.
+    fn outer_tile(&self, _tokens: usize, _n: usize, _k: usize) -> (usize, usize) {
+        (32, 512)
+    }
 
     /// As [`ops::linear::forward`].
     fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
@@ -285,8 +291,7 @@ impl<X: Kernels> Target for Host<'_, X> {
         let (x, b, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast_mut::<f32>(y)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
         let b = bias.map(|_| b);
-        // A single token is a pass over the weights: pieces need no more than a fair share of rows each.
-        let tile = (X::LINEAR_TILE.0, X::LINEAR_TILE.1);
+        let tile = exec.linear_tile(t, &m);
         split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, &m, b, alpha, into));
         Ok(())
     }
@@ -296,7 +301,7 @@ impl<X: Kernels> Target for Host<'_, X> {
         let ([dy, bytes], [dx]) = self.arena.views([dy.f32s(t * w.rows), w.buf], [dx.f32s(t * w.cols)])?;
         let (dy, dx) = (cast::<f32>(dy)?, cast_mut::<f32>(dx)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
-        let (rows, cols) = X::BACKWARD_TILE;
+        let (rows, cols) = exec.backward_tile(t, &m);
         split::tiles(exec, dx, w.cols, rows, cols, |mut tile| exec.linear_backward(&mut tile, dy, &m, alpha, into));
         Ok(())
     }
@@ -306,7 +311,8 @@ impl<X: Kernels> Target for Host<'_, X> {
         let (n, k) = (dw.rows, dw.cols);
         let ([dy, x], [dw]) = self.arena.views([dy.f32s(t * n), x.f32s(t * k)], [dw.buf.f32s(n * k)])?;
         let (dy, x, dw) = (cast::<f32>(dy)?, cast::<f32>(x)?, cast_mut::<f32>(dw)?);
-        let (exec, (rows, cols)) = (&self.exec, X::OUTER_TILE);
+        let exec = &self.exec;
+        let (rows, cols) = exec.outer_tile(t, n, k);
         split::tiles(exec, dw, k, rows, cols, |mut tile| exec.outer(&mut tile, dy, x, n, k, alpha));
         Ok(())
     }

@@ -128,6 +128,15 @@ impl<T> Tile<'_, T> {
         self.cols.clone()
     }
 
+    /// Address of the tile's first element, and how many elements further the next row begins. Valid for reads and writes of the tile's
+    /// rectangle while the tile is borrowed.
+    #[inline]
+    #[must_use]
+    pub fn as_mut_ptr(&mut self) -> (*mut T, usize) {
+        // Within or one past the end of the matrix (see `tiles`), and never dereferenced here.
+        (self.start.wrapping_add(self.rows.start * self.stride + self.cols.start), self.stride)
+    }
+
     /// The tile's part of row `row` of the matrix.
     ///
     /// # Panics

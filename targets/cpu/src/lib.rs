@@ -9,11 +9,20 @@
 //! # `target`: both put together
 //! [`target()`] makes a [`CpuTarget`]; [`take`] and [`release`] give it memory and take it away.
 
+//!
+//! # `isa`, `simd` and `kernels`: fast products
+//! Kernels are written once over a vector trait and compiled for every [`Isa`]; [`kernels()`] names them.
+
 mod error;
+mod isa;
+mod kernels;
 mod memory;
 mod pool;
+mod simd;
 mod target;
 
 pub use error::Error;
+pub use isa::Isa;
+pub use kernels::{Kernel, kernels};
 pub use pool::Pool;
-pub use target::{Cpu, CpuTarget, Options, Precision, WeightBytes, release, take, target, target_on};
+pub use target::{Cpu, CpuTarget, Options, Precision, WeightBytes, release, take, target, target_as, target_on};

@@ -4,10 +4,10 @@
 extern crate alloc;
 
 use crate::memory::Block;
-use crate::{Error, Pool};
+use crate::{Error, Isa, Pool};
 use alloc::sync::Arc;
 use attune_core::arena::{ALIGN, Arena, Region};
-use attune_core::target::host::{Host, Kernels};
+use attune_core::target::host::Host;
 use attune_core::target::split::Executor;
 use std::sync::{Mutex, PoisonError};
 
@@ -42,6 +42,7 @@ pub struct Options {
 pub struct Cpu {
     pool: Arc<Pool>,
     precision: Precision,
+    isa: Isa,
     memories: Mutex<Memories>,
 }
 
@@ -64,6 +65,12 @@ impl Cpu {
         self.precision
     }
 
+    /// The instruction set that the kernels are chosen for.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     fn memories<R>(&self, f: impl FnOnce(&mut Memories) -> R) -> R {
         f(&mut self.memories.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -74,8 +81,6 @@ impl Executor for Cpu {
         self.pool.run(pieces, work);
     }
 }
-
-impl Kernels for Cpu {}
 
 /// A target with threads of its own, and with the model's bytes in [`Region::WEIGHTS`].
 ///
@@ -92,7 +97,17 @@ pub fn target(options: Options, weights: Option<WeightBytes>) -> Result<CpuTarge
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn target_on(pool: Arc<Pool>, precision: Precision, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
-    let cpu = Cpu { pool, precision, memories: Mutex::default() };
+    target_as(Isa::detect(), pool, precision, weights)
+}
+
+/// As [`target_on`], with the kernels of an instruction set other than the best one: for comparisons. If this processor does not have it, the scalar
+/// reference runs.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn target_as(isa: Isa, pool: Arc<Pool>, precision: Precision, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
+    let isa = if isa.available() { isa } else { Isa::Scalar };
+    let cpu = Cpu { pool, precision, isa, memories: Mutex::default() };
     let mut target = Host::new(Arena::default(), cpu);
     let Some(weights) = weights else { return Ok(target) };
     let bytes: &[u8] = (*weights).as_ref();

@@ -1,0 +1,77 @@
+//! `y = x Wᵀ` for a few tokens: a pass over the weights, each row decoded once, in spans that stay in the nearest cache.
+#![allow(unsafe_code)]
+
+use super::linear::{begin, span};
+use crate::simd::{Op, Simd};
+use attune_core::ops::linear::{Matrix, SPAN, as_f32};
+use attune_core::target::Into;
+use attune_core::target::split::Tile;
+
+/// Up to so many tokens are few.
+pub(super) const FEW: usize = 6;
+
+/// As core's `ops::linear::forward`.
+pub(super) struct Few<'a, 't> {
+    pub(super) tile: &'a mut Tile<'t>,
+    pub(super) x: &'a [f32],
+    pub(super) w: &'a Matrix<'a>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) alpha: f32,
+    pub(super) into: Into,
+}
+
+impl Op for Few<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Few { tile, x, w, bias, alpha, into } = self;
+        begin(tile, bias, into);
+        let (rows, cols, k) = (tile.rows(), tile.cols(), w.cols);
+        let plain = as_f32(w);
+        let mut room = [0.0f32; SPAN];
+        for n in cols.clone() {
+            for start in (0..k).step_by(SPAN) {
+                let len = SPAN.min(k - start);
+                let weights = match plain {
+                    Some(plain) => &plain[n * k + start..][..len],
+                    None => {
+                        s.decode(w.ty, span(w, n, start, len), &mut room[..len]);
+                        &room[..len]
+                    }
+                };
+                for t in rows.clone() {
+                    let sum = dot(s, &x[t * k + start..][..len], weights);
+                    tile.row(t)[n - cols.start] += alpha * sum;
+                }
+            }
+        }
+    }
+}
+
+/// The product of two rows of the same length: four vectors of running sums.
+#[inline(always)]
+pub(super) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+    let len = a.len().min(b.len());
+    let mut sums = [s.zero(); 4];
+    let mut i = 0;
+    // SAFETY: all loads lie below `len`.
+    unsafe {
+        while i + 4 * S::LANES <= len {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let at = i + v * S::LANES;
+                *sum = s.fma(s.load(a.as_ptr().add(at)), s.load(b.as_ptr().add(at)), *sum);
+            }
+            i += 4 * S::LANES;
+        }
+        while i + S::LANES <= len {
+            sums[0] = s.fma(s.load(a.as_ptr().add(i)), s.load(b.as_ptr().add(i)), sums[0]);
+            i += S::LANES;
+        }
+    }
+    let mut sum = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+    for (a, b) in a[i..len].iter().zip(&b[i..len]) {
+        sum = f32::mul_add(*a, *b, sum);
+    }
+    sum
+}

@@ -1,0 +1,118 @@
+//! Kernels for [`Cpu`]: core's operations on pieces, written once over [`Simd`] and compiled for each instruction set.
+
+mod few;
+mod linear;
+mod multiply;
+mod names;
+mod rows;
+
+pub use names::{Kernel, kernels};
+
+use crate::simd::{Op, Simd};
+use crate::{Cpu, Isa};
+use attune_core::ops;
+use attune_core::ops::linear::Matrix;
+use attune_core::spec::Activation;
+use attune_core::target::Into;
+use attune_core::target::host::Kernels;
+use attune_core::target::split::Tile;
+use few::{FEW, Few};
+
+/// Multiplications that a piece should have at least: some ten microseconds.
+const WORK: usize = 1 << 20;
+
+/// Runs an op on the best instruction set that was chosen; `None` means the scalar reference.
+pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => match crate::simd::Avx2::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => match crate::simd::Avx512::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => match crate::simd::Neon::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
+        _ => Err(op),
+    }
+}
+
+impl Kernels for Cpu {
+    fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
+        if tokens <= FEW {
+            // A pass over the weights: what counts is their bytes and how long they take to decode.
+            let rows = (WORK / 8).div_ceil(w.cols.max(1) * tokens.max(1));
+            return (tokens.max(1), rows.next_multiple_of(16).max(16));
+        }
+        let rows = tokens.min(256);
+        (rows, (WORK / (rows * w.cols).max(1)).next_multiple_of(64).clamp(64, 512))
+    }
+
+    fn backward_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
+        let cols = if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { 64 };
+        let rows = (2 * WORK / (cols * w.rows).max(1)).next_multiple_of(64).clamp(64, 256);
+        (rows.min(tokens.max(1)), cols)
+    }
+
+    fn outer_tile(&self, _tokens: usize, _n: usize, _k: usize) -> (usize, usize) {
+        (linear::OUTER_ROWS, 64)
+    }
+
+    fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
+        // Decided by the whole operation's tokens, not by the tile's.
+        let few = x.len() <= FEW * w.cols;
+        if few {
+            let op = Few { tile, x, w, bias, alpha, into };
+            if let Err(op) = dispatch(self.isa(), op) {
+                ops::linear::forward(op.tile, x, w, bias, alpha, into);
+            }
+        } else {
+            let op = linear::Forward { tile, x, w, bias, alpha, into };
+            if let Err(op) = dispatch(self.isa(), op) {
+                ops::linear::forward(op.tile, x, w, bias, alpha, into);
+            }
+        }
+    }
+
+    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], w: &Matrix<'_>, alpha: f32, into: Into) {
+        if let Err(op) = dispatch(self.isa(), linear::Backward { tile, dy, w, alpha, into }) {
+            ops::linear::backward(op.tile, dy, w, alpha, into);
+        }
+    }
+
+    fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
+        if let Err(op) = dispatch(self.isa(), linear::Outer { tile, dy, x, n, k, alpha }) {
+            ops::linear::outer(op.tile, dy, x, n, k, alpha);
+        }
+    }
+
+    fn glu(&self, y: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
+        rows::run(self.isa(), || ops::glu::forward(y, gate, up, act));
+    }
+
+    fn glu_backward(&self, gate: &mut [f32], up: &mut [f32], dy: &[f32], act: Activation) {
+        rows::run(self.isa(), || ops::glu::backward(gate, up, dy, act));
+    }
+
+    fn rms_norm(&self, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
+        rows::run(self.isa(), || ops::norm::forward(y, x, w, eps));
+    }
+
+    fn rms_norm_backward(&self, dx: &mut [f32], x: &[f32], w: &[f32], dy: &[f32], eps: f32, add: bool) {
+        rows::run(self.isa(), || ops::norm::backward(dx, x, w, dy, eps, add));
+    }
+
+    fn softmax_stats(&self, stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, width: usize) {
+        rows::run(self.isa(), || ops::loss::stats(stats, logits, targets, first, width));
+    }
+
+    fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
+        rows::run(self.isa(), || ops::loss::backward(logits, stats, targets, coef, first, width));
+    }
+}

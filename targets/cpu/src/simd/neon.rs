@@ -1,0 +1,148 @@
+//! NEON: four lanes.
+
+use super::{Op, Simd, decode_as, transpose_rest};
+use attune_core::quant::{
+    Bf16Block, F16Block, F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type,
+};
+use core::arch::aarch64::*;
+
+/// The token.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+impl Neon {
+    /// Where the processor has NEON.
+    #[inline]
+    pub(crate) fn detect() -> Option<Neon> {
+        std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
+    }
+}
+
+impl Simd for Neon {
+    type V = float32x4_t;
+    const LANES: usize = 4;
+    const MR: usize = 4;
+    const NV: usize = 4;
+
+    #[inline(always)]
+    fn vectorize<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "neon")]
+        fn go<O: Op>(s: Neon, op: O) -> O::Out {
+            op.run(s)
+        }
+        // SAFETY: the token exists, so the processor has NEON.
+        unsafe { go(self, op) }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> float32x4_t {
+        // SAFETY: the token exists, so the processor has NEON.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        // SAFETY: as in `zero`.
+        unsafe { vdupq_n_f32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> float32x4_t {
+        // SAFETY: readable by this function's contract; the processor has NEON.
+        unsafe { vld1q_f32(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, v: float32x4_t) {
+        // SAFETY: writable by this function's contract; the processor has NEON.
+        unsafe { vst1q_f32(at, v) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `zero`.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `zero`.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `zero`.
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sum(self, v: float32x4_t) -> f32 {
+        // SAFETY: as in `zero`.
+        unsafe { vaddvq_f32(v) }
+    }
+
+    #[inline(always)]
+    fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
+        // SAFETY: the token exists, so the processor has NEON.
+        unsafe { decode(ty, blocks, out) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
+        // SAFETY: the addresses by this function's contract; the processor has NEON.
+        unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
+    }
+}
+
+/// All formats: core's definition, compiled here: plain multiplications and additions, which come out the same.
+#[target_feature(enable = "neon")]
+fn decode(ty: Type, blocks: &[u8], out: &mut [f32]) {
+    match ty {
+        Type::F32 => decode_as::<F32Block>(blocks, out),
+        Type::F16 => decode_as::<F16Block>(blocks, out),
+        Type::BF16 => decode_as::<Bf16Block>(blocks, out),
+        Type::Q8_0 => decode_as::<Q8_0Block>(blocks, out),
+        Type::Q4_0 => decode_as::<Q4_0Block>(blocks, out),
+        Type::Q4_1 => decode_as::<Q4_1Block>(blocks, out),
+        Type::Q5_0 => decode_as::<Q5_0Block>(blocks, out),
+        Type::Q5_1 => decode_as::<Q5_1Block>(blocks, out),
+        Type::Q4K => decode_as::<Q4KBlock>(blocks, out),
+        Type::Q5K => decode_as::<Q5KBlock>(blocks, out),
+        Type::Q6K => decode_as::<Q6KBlock>(blocks, out),
+    }
+}
+
+/// # Safety
+/// As [`Simd::transpose`].
+#[target_feature(enable = "neon")]
+unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
+    let whole = cols / 4 * 4;
+    for r in (0..rows).step_by(4) {
+        for c in (0..whole).step_by(4) {
+            // SAFETY: a 4 x 4 square within what the caller vouches for.
+            unsafe { square(from.add(r * from_stride + c), from_stride, to.add(c * to_stride + r), to_stride) };
+        }
+    }
+    // SAFETY: columns that the caller vouches for.
+    unsafe { transpose_rest(from, from_stride, to, to_stride, rows, whole..cols) };
+}
+
+/// # Safety
+/// Four rows of four f32s must be readable at `from`, and writable at `to`.
+#[target_feature(enable = "neon")]
+unsafe fn square(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: rows 0 to 3 of `from`, by this function's contract.
+    let row = |i: usize| unsafe { vld1q_f32(from.add(i * from_stride)) };
+    let (a, b) = (vtrnq_f32(row(0), row(1)), vtrnq_f32(row(2), row(3)));
+    let columns = [
+        vcombine_f32(vget_low_f32(a.0), vget_low_f32(b.0)),
+        vcombine_f32(vget_low_f32(a.1), vget_low_f32(b.1)),
+        vcombine_f32(vget_high_f32(a.0), vget_high_f32(b.0)),
+        vcombine_f32(vget_high_f32(a.1), vget_high_f32(b.1)),
+    ];
+    for (i, column) in columns.into_iter().enumerate() {
+        // SAFETY: rows 0 to 3 of `to`, by this function's contract.
+        unsafe { vst1q_f32(to.add(i * to_stride), column) };
+    }
+}
