@@ -12,9 +12,12 @@ pub fn exp(x: f32) -> f32 {
     const LN2_LO: f32 = -2.121_944_4e-4;
     let clamped = if x < -87.3 { -87.3 } else { x };
     let clamped = if clamped > 88.3 { 88.3 } else { clamped };
-    // Rounds to nearest by the classic shift: 1.5 · 2^23.
-    let shifted = clamped * core::f32::consts::LOG2_E + 12_582_912.0;
-    let n = shifted - 12_582_912.0;
+    // Rounds to nearest by the classic shift: 1.5 · 2^23. What was rounded is in the lowest bits, where integer code finds it without a conversion
+    // (which saturates in Rust, and is not vectorised).
+    const SHIFT: f32 = 12_582_912.0;
+    let shifted = clamped * core::f32::consts::LOG2_E + SHIFT;
+    let n = shifted - SHIFT;
+    let whole = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
     let r = (clamped - n * LN2_HI) - n * LN2_LO;
     let p = 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -23,11 +26,15 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * (r * r) + r + 1.0;
     // 2^n through the exponent bits, in two halves so that n = 128 stays in range.
-    let half = (n * 0.5) as i32;
-    let rest = n as i32 - half;
-    let two = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
-    let y = p * two(half) * two(rest);
+    let half = whole >> 1;
+    let y = p * power_of_two(half) * power_of_two(whole.wrapping_sub(half));
     if x < -87.3 { 0.0 } else { y }
+}
+
+/// `2^e` for `-126 ≤ e ≤ 127`, and some bits for others.
+#[inline(always)]
+fn power_of_two(e: i32) -> f32 {
+    f32::from_bits((e.wrapping_add(127) as u32) << 23)
 }
 
 /// The logistic function `1 / (1 + e^-x)`.

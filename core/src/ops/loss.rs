@@ -13,16 +13,27 @@ pub fn stats(stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, w
             s.copy_from_slice(&[f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, 0.0]);
         }
         let (mut top, mut at) = (s[0], s[3].to_bits());
-        for (i, &x) in row.iter().enumerate() {
-            if x > top {
-                (top, at) = (x, (first + i) as u32);
+        // The first of the largest: first how large, in lanes, then where.
+        let (chunks, rest) = row.as_chunks::<8>();
+        let mut largest = [top; 8];
+        for chunk in chunks {
+            for (m, &x) in largest.iter_mut().zip(chunk) {
+                *m = if x > *m { x } else { *m };
             }
         }
+        let largest = largest.iter().chain(rest).fold(top, |m, &x| if x > m { x } else { m });
+        if largest > top {
+            let i = row.iter().position(|&x| x == largest).unwrap_or(0);
+            (top, at) = (row[i], (first + i) as u32);
+        }
         let mut lanes = [0.0f32; 8];
-        for chunk in row.chunks(8) {
+        for chunk in chunks {
             for (lane, &x) in lanes.iter_mut().zip(chunk) {
                 *lane += exp(x - top);
             }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += exp(x - top);
         }
         let old = if s[1] > 0.0 { s[1] * exp(s[0] - top) } else { 0.0 };
         s[1] = old + lanes.iter().sum::<f32>();

@@ -26,8 +26,14 @@ pub fn backward(dx: &mut [f32], x: &[f32], w: &[f32], dy: &[f32], eps: f32, add:
     for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim)) {
         let r = inverse_rms(x, eps);
         let mut lanes = [0.0f32; 8];
-        for (i, ((x, w), dy)) in x.iter().zip(w).zip(dy).enumerate() {
-            lanes[i % 8] += x * w * dy;
+        let ((xs, x_rest), (ws, w_rest), (ds, d_rest)) = (x.as_chunks::<8>(), w.as_chunks::<8>(), dy.as_chunks::<8>());
+        for ((x, w), dy) in xs.iter().zip(ws).zip(ds) {
+            for i in 0..8 {
+                lanes[i] += x[i] * w[i] * dy[i];
+            }
+        }
+        for (lane, ((x, w), dy)) in lanes.iter_mut().zip(x_rest.iter().zip(w_rest).zip(d_rest)) {
+            *lane += x * w * dy;
         }
         let sum: f32 = lanes.iter().sum();
         let back = r * r * r * sum / dim as f32;

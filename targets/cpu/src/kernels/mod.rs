@@ -93,26 +93,26 @@ impl Kernels for Cpu {
     }
 
     fn glu(&self, y: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
-        rows::run(self.isa(), || ops::glu::forward(y, gate, up, act));
+        rows::glu(self.isa(), y, gate, up, act);
     }
 
     fn glu_backward(&self, gate: &mut [f32], up: &mut [f32], dy: &[f32], act: Activation) {
-        rows::run(self.isa(), || ops::glu::backward(gate, up, dy, act));
+        rows::glu_backward(self.isa(), gate, up, dy, act);
     }
 
     fn rms_norm(&self, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
-        rows::run(self.isa(), || ops::norm::forward(y, x, w, eps));
+        rows::rms_norm(self.isa(), y, x, w, eps);
     }
 
     fn rms_norm_backward(&self, dx: &mut [f32], x: &[f32], w: &[f32], dy: &[f32], eps: f32, add: bool) {
-        rows::run(self.isa(), || ops::norm::backward(dx, x, w, dy, eps, add));
+        rows::rms_norm_backward(self.isa(), dx, x, w, dy, eps, add);
     }
 
     fn softmax_stats(&self, stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, width: usize) {
-        rows::run(self.isa(), || ops::loss::stats(stats, logits, targets, first, width));
+        rows::softmax_stats(self.isa(), stats, logits, targets, first, width);
     }
 
     fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
-        rows::run(self.isa(), || ops::loss::backward(logits, stats, targets, coef, first, width));
+        rows::softmax_backward(self.isa(), logits, stats, targets, coef, first, width);
     }
 }

@@ -3,21 +3,52 @@
 use super::dispatch;
 use crate::Isa;
 use crate::simd::{Op, Simd};
+use attune_core::ops;
+use attune_core::spec::Activation;
 
-struct Scalar<F>(F);
+/// Declares an op of the arguments of a function of core, and a function that runs it.
+macro_rules! rows {
+    ($(#[$doc:meta])* $name:ident $op:ident <$life:lifetime> ($($arg:ident: $ty:ty),*) = $body:expr) => {
+        struct $op<$life> { $($arg: $ty),* }
 
-impl<F: FnOnce()> Op for Scalar<F> {
-    type Out = ();
+        impl Op for $op<'_> {
+            type Out = ();
 
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        (self.0)();
-    }
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) {
+                let $op { $($arg),* } = self;
+                $body
+            }
+        }
+
+        $(#[$doc])*
+        pub(super) fn $name<$life>(isa: Isa, $($arg: $ty),*) {
+            if let Err($op { $($arg),* }) = dispatch(isa, $op { $($arg),* }) {
+                $body
+            }
+        }
+    };
 }
 
-/// Runs `f`, which is compiled for `isa` with what is inlined into it.
-pub(super) fn run<F: FnOnce()>(isa: Isa, f: F) {
-    if let Err(op) = dispatch(isa, Scalar(f)) {
-        (op.0)();
-    }
-}
+rows!(glu Glu<'a>(y: &'a mut [f32], gate: &'a [f32], up: &'a [f32], act: Activation) = match act {
+    // A constant activation in each arm, so that the loop has no choice in it.
+    Activation::Silu => ops::glu::forward(y, gate, up, Activation::Silu),
+    Activation::GeluTanh => ops::glu::forward(y, gate, up, Activation::GeluTanh),
+});
+
+rows!(glu_backward GluBackward<'a>(gate: &'a mut [f32], up: &'a mut [f32], dy: &'a [f32], act: Activation) = match act {
+    Activation::Silu => ops::glu::backward(gate, up, dy, Activation::Silu),
+    Activation::GeluTanh => ops::glu::backward(gate, up, dy, Activation::GeluTanh),
+});
+
+rows!(rms_norm Norm<'a>(y: &'a mut [f32], x: &'a [f32], w: &'a [f32], eps: f32) = ops::norm::forward(y, x, w, eps));
+
+rows!(rms_norm_backward NormBackward<'a>(dx: &'a mut [f32], x: &'a [f32], w: &'a [f32], dy: &'a [f32], eps: f32, add: bool) =
+    ops::norm::backward(dx, x, w, dy, eps, add));
+
+rows!(softmax_stats Stats<'a>(stats: &'a mut [f32], logits: &'a [f32], targets: &'a [u32], first: usize, width: usize) =
+    ops::loss::stats(stats, logits, targets, first, width));
+
+rows!(softmax_backward StatsBackward<'a>(
+    logits: &'a mut [f32], stats: &'a [f32], targets: &'a [u32], coef: &'a [f32], first: usize, width: usize) =
+    ops::loss::backward(logits, stats, targets, coef, first, width));
