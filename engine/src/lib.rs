@@ -2,3 +2,5 @@
 
 pub mod tokenizer;
 pub mod data;
+#[doc(hidden)]
+pub mod doc;
