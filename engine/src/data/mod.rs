@@ -5,8 +5,9 @@
 //! - [`Record`] is what an example is, once its format no longer matters; [`Message`] is a turn of a conversation.
 //! - [`Order`] says which example comes when: shuffled by seed and epoch, the same everywhere, resumable from a [`Position`].
 //! - [`pack`] groups short examples into rows of `max_length` tokens.
-//! - [`check`] looks for what is wrong with a file, and filters it.
+//! - [`check`](mod@check) looks for what is wrong with a file, and filters it.
 
+pub mod check;
 mod compare;
 mod dataset;
 mod format;
