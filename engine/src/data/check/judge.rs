@@ -252,8 +252,10 @@ fn cut_off(text: &str, what: &str, found: &mut dyn FnMut(Kind, String)) {
     let prose = line.contains(['.', '。', '!', '！', '?', '？', ';', '；']) && line.chars().count() >= 80;
     let listed = line.starts_with(|c: char| c.is_numeric() || matches!(c, '-' | '*' | '•' | '|' | '<' | '#' | '"' | '“'));
     let word = line.split_whitespace().last().unwrap_or_default();
-    let code = line.ends_with([';', '}', ')']) || word.contains(['/', '.', '@', '_', '=', '{', '<']);
-    if prose && !listed && !code {
+    let code = word.contains(['/', '.', '@', '_', '=', '{', '<', '#']);
+    // “A quotation.” - Its source
+    let quoted = ["\" -", "\" –", "\" —", "” -", "” –", "” —", "\"-", "\"—"].iter().any(|dash| line.contains(dash));
+    if prose && !listed && !code && !quoted {
         let tail: String = line.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
         found(Kind::CutOff, format!("{what} ends with “…{tail}”"));
     }

@@ -4,6 +4,9 @@
 //! share of each language's little words does. Both err on the side of silence: a prompt that names any language, or asks
 //! for a translation, or itself holds some of the answer's script, is never questioned.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
 use super::words::{clip, excerpt, without_code};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +156,20 @@ const PROFILES: [(&str, &[&str]); 6] = [
     ("Portuguese", &["o", "os", "da", "do", "em", "um", "uma", "não", "com", "que", "para", "é", "mais", "dos", "das", "são", "ao", "pela", "pelo", "você", "também", "seu", "sua", "na"]),
 ];
 
+/// Each little word, with a bit for every language that has it.
+fn little_words() -> &'static HashMap<&'static str, u8> {
+    static WORDS: OnceLock<HashMap<&'static str, u8>> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        let mut words = HashMap::new();
+        for (i, (_, list)) in PROFILES.iter().enumerate() {
+            for word in *list {
+                *words.entry(*word).or_insert(0) |= 1 << i;
+            }
+        }
+        words
+    })
+}
+
 struct Profile {
     words: usize,
     hits: [usize; PROFILES.len()],
@@ -161,10 +178,12 @@ struct Profile {
 impl Profile {
     fn of(text: &str) -> Self {
         let mut profile = Self { words: 0, hits: [0; PROFILES.len()] };
+        let languages = little_words();
         for word in text.to_lowercase().split(|c: char| !c.is_alphabetic() && c != '\'').filter(|w| !w.is_empty()) {
             profile.words += 1;
-            for (hits, (_, list)) in profile.hits.iter_mut().zip(PROFILES) {
-                *hits += usize::from(list.contains(&word));
+            let set = languages.get(word).copied().unwrap_or(0);
+            for (i, hits) in profile.hits.iter_mut().enumerate() {
+                *hits += usize::from(set >> i & 1 == 1);
             }
         }
         profile
@@ -180,7 +199,8 @@ impl Profile {
 
 fn is_running_text(text: &str) -> bool {
     let profile = Profile::of(text);
-    profile.words >= 12 && profile.hits.iter().any(|hits| hits * 6 >= profile.words)
+    let share = if profile.words >= 12 { 6 } else { 4 };
+    profile.words >= 8 && profile.hits.iter().any(|hits| hits * share >= profile.words)
 }
 
 fn latin_mismatch(question: &str, answer: &str) -> Option<String> {
@@ -214,6 +234,9 @@ fn names_a_language(text: &str) -> bool {
         "法语", "法文", "德语", "德文", "俄语", "俄文", "西班牙语", "西班牙文", "葡萄牙语", "意大利语", "阿拉伯语", "拉丁", "希腊语", "外语", "双语",
         "拼音", "한국어", "영어", "중국어", "일본어", "번역", "перевед", "перевод", "английск", "русск", "ترجم", "inglês", "anglais",
     ];
+    static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
+    let words = SET.get_or_init(|| WORDS.into_iter().collect());
     let lower = text.to_lowercase();
-    lower.split(|c: char| !c.is_alphabetic()).any(|word| WORDS.contains(&word)) || ANYWHERE.iter().any(|word| lower.contains(word))
+    lower.split(|c: char| !c.is_alphabetic()).any(|word| words.contains(word))
+        || !lower.is_ascii() && ANYWHERE.iter().any(|word| lower.contains(word))
 }

@@ -17,6 +17,7 @@ mod report;
 mod twins;
 mod words;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{DataError, Dataset, Layout, Record};
@@ -68,6 +69,9 @@ pub fn check_dataset(data: &Dataset, options: &CheckOptions<'_>) -> Result<Repor
     if options.similarity <= 1.0 {
         check.near();
     }
+    if let Some(progress) = options.progress {
+        progress(data.len() as u64, data.len() as u64);
+    }
     let written = match options.filter {
         Some(out) => Some(filter::write(data, &check.dropped, out)?),
         None => None,
@@ -109,6 +113,7 @@ impl<'a> Check<'a> {
 
     fn alone(&mut self) {
         let mut twins = Twins::default();
+        let mut contradicted = HashSet::new();
         for i in 0..self.data.len() {
             self.progress(i, 0);
             let record = match self.data.record(i) {
@@ -135,19 +140,13 @@ impl<'a> Check<'a> {
                     let (here, there) = (self.data.line(i), self.data.line(earlier));
                     self.add(i, &mut kinds, kind, format!("line {there} decides the other way"));
                     // Which of the two is right cannot be known: neither is kept.
-                    if !self.has(earlier, kind) {
+                    if contradicted.insert(earlier) {
                         self.add(earlier, &mut Vec::new(), kind, format!("line {here} decides the other way"));
                     }
                 }
                 None => {}
             }
         }
-    }
-
-    /// Whether an earlier example was found to be so already.
-    fn has(&self, example: usize, kind: Kind) -> bool {
-        self.dropped.get(example).copied().unwrap_or(false)
-            && self.findings.iter().any(|(i, finding)| *i as usize == example && finding.kind == kind)
     }
 
     fn near(&mut self) {

@@ -87,10 +87,10 @@ impl Bands {
     }
 
     /// The hash of each band, or none for a text without words.
-    pub(super) fn signature(turns: &[Sketch]) -> Option<[u64; BANDS]> {
+    pub(super) fn signature<'t>(turns: impl IntoIterator<Item = &'t Sketch>) -> Option<[u64; BANDS]> {
         let mut minima = [u64::MAX; BANDS * ROWS];
         let mut any = false;
-        for &shingle in turns.iter().flat_map(|turn| &turn.shingles) {
+        for &shingle in turns.into_iter().flat_map(|turn| &turn.shingles) {
             any = true;
             for (k, least) in minima.iter_mut().enumerate() {
                 *least = (*least).min(mix(shingle ^ (k as u64 + 1).wrapping_mul(0x9e6c_63d0_676a_9a99)));

@@ -166,8 +166,7 @@ impl<'a> Near<'a> {
     pub(super) fn look(&mut self, record: &Record, example: usize) -> Option<Resemblance> {
         let turns = turns(record)?;
         let sketches: Vec<Sketch> = turns.iter().map(|t| Sketch::of(&t.text)).collect();
-        let compared: Vec<Sketch> = turns.iter().filter(|t| !t.shared).map(|t| Sketch::of(&t.text)).collect();
-        let signature = Bands::signature(&compared)?;
+        let signature = Bands::signature(sketches.iter().zip(&turns).filter(|(_, t)| !t.shared).map(|(sketch, _)| sketch))?;
         let mut best: Option<Resemblance> = None;
         for earlier in self.bands.candidates(&signature) {
             let Some(other) = self.data.record(earlier).ok().as_ref().and_then(self::turns) else { continue };
