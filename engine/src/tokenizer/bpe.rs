@@ -214,3 +214,111 @@ fn intern(pieces: &mut Pieces, text: &[u8]) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Special, Tokenizer, Vocabulary};
+    use super::*;
+    use tokenizers::models::bpe::BPE;
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+    use tokenizers::pre_tokenizers::sequence::Sequence;
+    use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+    use tokenizers::{SplitDelimiterBehavior, Tokenizer as Oracle};
+
+    /// Trains a small vocabulary: the most frequent pair first.
+    pub(super) fn trained(corpus: &str, count: usize) -> (Vec<String>, Vec<String>) {
+        let mut tokens: Vec<String> = (0..=255).map(|byte| bytes::char_of(byte).to_string()).collect();
+        let mut words: Vec<Vec<String>> = corpus
+            .split_inclusive(' ')
+            .map(|word| word.bytes().map(|byte| bytes::char_of(byte).to_string()).collect())
+            .collect();
+        let mut merges = Vec::new();
+        for _ in 0..count {
+            let mut counts = std::collections::BTreeMap::new();
+            for pair in words.iter().flat_map(|word| word.windows(2)) {
+                *counts.entry((pair[0].clone(), pair[1].clone())).or_insert(0) += 1;
+            }
+            let Some(((left, right), _)) = counts.into_iter().max_by_key(|(_, count)| *count) else { break };
+            let joined = format!("{left}{right}");
+            for word in &mut words {
+                let mut at = 0;
+                while at + 1 < word.len() {
+                    if word[at] == left && word[at + 1] == right {
+                        word[at].clone_from(&joined);
+                        word.remove(at + 1);
+                    }
+                    at += 1;
+                }
+            }
+            merges.push(format!("{left} {right}"));
+            if !tokens.contains(&joined) {
+                tokens.push(joined);
+            }
+        }
+        (tokens, merges)
+    }
+
+    const CORPUS: &str = "the cat sat on the mat and the hat, then that cat's 2024 hats; 你好 世界 你好 привет мир été 😀😀 ";
+
+    #[test]
+    fn ids_are_those_of_the_tokenizers_crate() {
+        let (tokens, merges) = trained(CORPUS, 60);
+        for (name, ignore_merges) in [("gpt-2", false), ("llama-bpe", true)] {
+            let vocabulary = Vocabulary {
+                model: "gpt2",
+                pre: Some(name),
+                tokens: tokens.iter().map(String::as_str).collect(),
+                merges: merges.iter().map(String::as_str).collect(),
+                ..Vocabulary::default()
+            };
+            let ours = Tokenizer::new(vocabulary).unwrap();
+            let vocab = tokens.iter().cloned().zip(0..).collect::<std::collections::HashMap<String, u32>>();
+            let pairs = merges.iter().map(|merge| merge.split_once(' ').unwrap());
+            let pairs = pairs.map(|(left, right)| (left.to_owned(), right.to_owned())).collect::<Vec<_>>();
+            let model = BPE::builder()
+                .vocab_and_merges(vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
+                .ignore_merges(ignore_merges)
+                .build()
+                .unwrap();
+            let mut theirs = Oracle::new(model);
+            let family = super::super::pretokenizer::family_of(Some(name)).unwrap();
+            let splits = family.expressions().iter().map(|source| {
+                Split::new(SplitPattern::Regex((*source).to_owned()), SplitDelimiterBehavior::Isolated, false).unwrap().into()
+            });
+            let byte_level = ByteLevel::new(false, false, false).into();
+            theirs.with_pre_tokenizer(Some(Sequence::new(splits.chain([byte_level]).collect())));
+            let mut seed = 7u64;
+            for _ in 0..2000 {
+                let text: String = (0..mix(seed) % 40)
+                    .map(|_| {
+                        seed = mix(seed);
+                        CORPUS.chars().nth(seed as usize % CORPUS.chars().count()).unwrap()
+                    })
+                    .collect();
+                seed = mix(seed + 1);
+                let expected = theirs.encode(text.as_str(), false).unwrap();
+                assert_eq!(ours.encode(&text, Special::Plain).unwrap(), expected.get_ids(), "{name} {text:?}");
+                assert_eq!(ours.decode(expected.get_ids()), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_merge_whose_result_is_no_token_is_spelled_in_the_end() {
+        let vocabulary = Vocabulary {
+            model: "gpt2",
+            pre: Some("gpt-2"),
+            tokens: vec!["a", "b", "c", "abc"],
+            merges: vec!["a b", "ab c"],
+            ..Vocabulary::default()
+        };
+        let tokenizer = Tokenizer::new(vocabulary).unwrap();
+        assert_eq!(tokenizer.encode("abc", Special::Plain).unwrap(), [3], "the way to a token may lead over none");
+        assert_eq!(tokenizer.encode("abab", Special::Plain).unwrap(), [0, 1, 0, 1]);
+        assert_eq!(tokenizer.vocab_size(), 4);
+        assert_eq!((tokenizer.id_of("ab"), tokenizer.token_text(4)), (None, None), "what only helps merging is no token");
+        let error = tokenizer.encode("x", Special::Plain).unwrap_err();
+        assert_eq!(error, TokenizerError::Unencodable { byte: b'x' });
+    }
+}

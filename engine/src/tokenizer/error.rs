@@ -24,6 +24,9 @@ pub enum TokenizerError {
         /// What it holds.
         found: String,
     },
+    /// The model file's metadata is not as it must be.
+    #[error(transparent)]
+    File(#[from] attune_core::gguf::Error),
     /// `tokenizer.ggml.model` names an algorithm that is not built in.
     #[error("tokenizer.ggml.model = \"{found}\" is not supported; supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)")]
     UnknownModel {

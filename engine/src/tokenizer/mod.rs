@@ -39,9 +39,11 @@ pub use detokenizer::Detokenizer;
 pub use error::TokenizerError;
 pub use vocabulary::{TokenType, Vocabulary};
 
+use attune_core::gguf::Gguf;
 use error::Result;
 use pieces::Pieces;
 use pretokenizer::PreTokenizer;
+pub(crate) use special::end_texts;
 use special::{Ends, Fragment, Specials};
 
 /// Turns text into token ids and back. Shared freely between threads.
@@ -155,6 +157,14 @@ impl Tokenizer {
             add_eos: vocabulary.add_eos.unwrap_or(false) && eos.is_some(),
             add_space_prefix: vocabulary.add_space_prefix.unwrap_or(space),
         })
+    }
+
+    /// Builds the tokenizer of a model file; `None` if it has none, which is enough for data given as ids.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::new`], and [`TokenizerError::File`] where a key holds something else than it must.
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Option<Tokenizer>> {
+        Vocabulary::from_gguf(gguf)?.map(Tokenizer::new).transpose()
     }
 
     /// Token ids of `text`, without BOS or EOS.
@@ -333,6 +343,30 @@ impl Tokenizer {
     /// All names of pre-tokenizers (`tokenizer.ggml.pre`) that are supported.
     pub fn supported_pre_tokenizers() -> Vec<&'static str> {
         pretokenizer::supported().collect()
+    }
+
+    /// Where control tokens' texts occur in `text`: the byte after the first character of each, sorted. Barriers at
+    /// these places ([`Tokenizer::encode_guarded`]) leave none of them.
+    pub fn control_token_cuts(&self, text: &str) -> Vec<usize> {
+        let mut cuts = Vec::new();
+        self.specials.find(&self.pieces, text.as_bytes(), |at, id| {
+            if self.is_special(id) {
+                let first = text.get(at..).and_then(|rest| rest.chars().next());
+                cuts.extend(first.map(|character| at + character.len_utf8()));
+            }
+        });
+        cuts.dedup();
+        cuts
+    }
+
+    /// Where special tokens lie in `text`, in order, as [`Tokenizer::encode_guarded`] finds them.
+    pub(crate) fn special_tokens(&self, text: &str, barriers: &[usize]) -> Vec<(u32, core::ops::Range<usize>)> {
+        let fragments = self.specials.partition(&self.pieces, &self.types, text, true, barriers);
+        let token = |fragment| match fragment {
+            Fragment::Token { id, range } => Some((id, range)),
+            Fragment::Text(_) => None,
+        };
+        fragments.into_iter().filter_map(token).collect()
     }
 
     fn tokens(&self, text: &str, special: Special, barriers: &[usize]) -> Result<Vec<Token>> {

@@ -19,6 +19,14 @@ pub(crate) struct Family {
     pub(crate) add_bos: bool,
 }
 
+impl Family {
+    /// The expressions, for tests against the crate that they are written for.
+    #[cfg(test)]
+    pub(crate) fn expressions(&self) -> &'static [&'static str] {
+        self.expressions
+    }
+}
+
 /// A family with its expressions compiled.
 pub(crate) struct PreTokenizer {
     name: &'static str,
@@ -82,6 +90,8 @@ macro_rules! cased {
 const PUNCTUATED: &str = concat!(
     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+",
+    // The published expression leaves these unmatched, as one piece.
+    r"|(?:[^\s\p{L}\p{M}\p{P}\p{S}](?![\p{L}\p{M}]))+",
     spaces!()
 );
 const MULTILINGUAL: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
@@ -277,3 +287,6 @@ impl PreTokenizer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

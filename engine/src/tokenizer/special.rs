@@ -67,6 +67,11 @@ const FILL_IN: &[&str] = &[
     "▁<MID>",
 ];
 
+/// Texts that end a turn in templates, also where a vocabulary lacks them as tokens.
+pub(crate) fn end_texts() -> impl Iterator<Item = &'static str> {
+    ENDS.iter().copied().chain(["<|END_OF_TURN_TOKEN|>"])
+}
+
 /// The types as they are used, and the tokens that end a generation.
 pub(crate) struct Ends {
     pub(crate) types: Vec<TokenType>,
@@ -221,10 +226,8 @@ impl Specials {
         }
     }
 
-    /// Which tokens occur in `text` at all, in the order in which they are to be cut out. One walk over
-    /// the text, since vocabularies have up to some thousands of them.
-    fn occurring(&self, pieces: &Pieces, text: &[u8]) -> Vec<u32> {
-        let mut seen = Vec::new();
+    /// Calls `found` with the place and the id of every token in `text`, also where they overlap.
+    pub(crate) fn find(&self, pieces: &Pieces, text: &[u8], mut found: impl FnMut(usize, u32)) {
         for at in 0..text.len() {
             let rest = text.get(at..).unwrap_or(&[]);
             let starts = rest.first().and_then(|&byte| self.first.get(usize::from(byte)));
@@ -239,16 +242,25 @@ impl Specials {
                 let to = candidates.partition_point(|id| at_depth(id) <= Some(byte));
                 candidates = candidates.get(from..to).unwrap_or(&[]);
                 match candidates.first() {
-                    Some(&id) if pieces.text(id).len() == depth + 1 => seen.push(id),
+                    Some(&id) if pieces.text(id).len() == depth + 1 => found(at, id),
                     Some(_) => {}
                     None => break,
                 }
             }
+        }
+    }
+
+    /// Which tokens occur in `text` at all, in the order in which they are to be cut out. One walk over
+    /// the text, since vocabularies have up to some thousands of them.
+    fn occurring(&self, pieces: &Pieces, text: &[u8]) -> Vec<u32> {
+        let mut seen = Vec::new();
+        self.find(pieces, text, |_, id| {
+            seen.push(id);
             if seen.len() > 4096 {
                 seen.sort_unstable();
                 seen.dedup();
             }
-        }
+        });
         seen.sort_unstable();
         seen.dedup();
         seen.sort_by_key(|&id| core::cmp::Reverse(pieces.text(id).len()));

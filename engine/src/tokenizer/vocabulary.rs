@@ -1,5 +1,7 @@
 //! What a model file says about its tokens, before anything is built from it.
 
+use attune_core::gguf::{Error, Gguf};
+
 use super::error::{Result, TokenizerError};
 
 /// The tokenizer metadata of a GGUF file, borrowed from it.
@@ -70,6 +72,48 @@ impl TokenType {
             6 => TokenType::Byte,
             _ => TokenType::Normal,
         }
+    }
+}
+
+impl<'a> Vocabulary<'a> {
+    /// Reads the tokenizer metadata of a model file; `None` if it has none (`tokenizer.ggml.model` is
+    /// absent, `"none"` or `"no_vocab"`).
+    ///
+    /// # Errors
+    /// A key holds something else than it must.
+    pub fn from_gguf(gguf: &Gguf<'a>) -> Result<Option<Vocabulary<'a>>> {
+        let Some(model) = gguf.str("tokenizer.ggml.model")?.filter(|model| !["none", "no_vocab"].contains(model)) else {
+            return Ok(None);
+        };
+        let strs = |key| Ok::<_, Error>(gguf.strs(key)?.map(Iterator::collect).unwrap_or_default());
+        // Converters write −1, signed or not, for "none".
+        let id = |key| Ok::<_, Error>(gguf.i64(key)?.and_then(|id| u32::try_from(id).ok()));
+        let scores = match gguf.f32s("tokenizer.ggml.scores") {
+            Ok(scores) => scores.map(Iterator::collect),
+            Err(error) => match gguf.i32s("tokenizer.ggml.scores") {
+                Ok(scores) => scores.map(|scores| scores.map(|score| score as f32).collect()),
+                Err(_) => return Err(error.into()),
+            },
+        };
+        let types = gguf.i32s("tokenizer.ggml.token_type")?;
+        Ok(Some(Vocabulary {
+            model,
+            pre: gguf.str("tokenizer.ggml.pre")?,
+            name: gguf.str("general.name")?,
+            tokens: strs("tokenizer.ggml.tokens")?,
+            scores: scores.unwrap_or_default(),
+            types: types.map(|types| types.map(|code| TokenType::from_code(code.into())).collect()).unwrap_or_default(),
+            merges: strs("tokenizer.ggml.merges")?,
+            bos: id("tokenizer.ggml.bos_token_id")?,
+            eos: id("tokenizer.ggml.eos_token_id")?,
+            eot: id("tokenizer.ggml.eot_token_id")?,
+            eom: id("tokenizer.ggml.eom_token_id")?,
+            unk: id("tokenizer.ggml.unknown_token_id")?,
+            pad: id("tokenizer.ggml.padding_token_id")?,
+            add_bos: gguf.bool("tokenizer.ggml.add_bos_token")?,
+            add_eos: gguf.bool("tokenizer.ggml.add_eos_token")?,
+            add_space_prefix: gguf.bool("tokenizer.ggml.add_space_prefix")?,
+        }))
     }
 }
 
