@@ -68,7 +68,7 @@ const FILL_IN: &[&str] = &[
 ];
 
 /// Texts that end a turn in templates, also where a vocabulary lacks them as tokens.
-pub(crate) fn end_texts() -> impl Iterator<Item = &'static str> {
+pub(crate) fn end_texts<'a>() -> impl Iterator<Item = &'a str> {
     ENDS.iter().copied().chain(["<|END_OF_TURN_TOKEN|>"])
 }
 
