@@ -10,8 +10,8 @@ use minijinja::Value;
 use serde_json::Value as Json;
 
 use super::error::{Result, TemplateError};
-use super::message::Message;
 use super::{ChatTemplate, value};
+use crate::data::Message;
 use crate::tokenizer::Tokenizer;
 
 /// Characters that occur nowhere in what is rendered, and the contents with the first of them put in.
@@ -48,7 +48,7 @@ impl Guard {
         template.variables.values().chain(tools).for_each(|json| note_json(json, &mut used));
         for message in messages {
             note(&message.role, &mut used);
-            note(message.content.as_deref().unwrap_or(""), &mut used);
+            note(&message.content, &mut used);
             message.extra.values().for_each(|json| note_json(json, &mut used));
         }
         let mut free = PRIVATE.filter(|character| !used.contains(character));
@@ -61,24 +61,18 @@ impl Guard {
             });
         };
         let guarded = |message: &Message| {
-            let foreign = !trust && message.is_foreign();
-            let content = message.content.as_ref().filter(|_| foreign)?;
-            guard(content, tokenizer, barrier)
+            let foreign = !trust && !message.is_assistant() && message.role != "system";
+            foreign.then(|| guard(&message.content, tokenizer, barrier)).flatten()
         };
         let contents = messages.iter().map(guarded).collect();
         Ok(Guard { barrier, content, marks: [open, close], contents })
     }
 
-    /// A message's content as it is rendered.
-    pub(super) fn content_of<'a>(&'a self, index: usize, message: &'a Message) -> Option<&'a str> {
-        let guarded = self.contents.get(index).and_then(Option::as_deref);
-        guarded.or(message.content.as_deref())
-    }
-
-    /// The messages for the engine.
-    pub(super) fn values(&self, messages: &[Message]) -> Vec<Value> {
-        let one = |(index, message): (usize, &Message)| value::from_message(message, self.content_of(index, message));
-        messages.iter().enumerate().map(one).collect()
+    /// The messages for the engine. `written` as in [`value::from_message`].
+    pub(super) fn values(&self, messages: &[Message], written: bool) -> Vec<Value> {
+        let content = |index| self.contents.get(index).and_then(Option::as_deref);
+        let value = |(index, message)| value::from_message(message, content(index), written);
+        messages.iter().enumerate().map(value).collect()
     }
 
     /// Takes the barriers and marks out of a rendered text.

@@ -8,12 +8,10 @@ use serde_json::Value as Json;
 
 use super::error::{Result, TemplateError};
 use super::guard::{Clean, Guard};
-use super::message::Message;
 use super::{ChatTemplate, encode_once, value};
+use crate::data::{IGNORE, Message};
 use crate::tokenizer::{Tokenizer, end_texts};
 
-/// The label of a token that no loss falls on.
-pub const IGNORED: i32 = -100;
 
 /// What [`ChatTemplate::render_masked`] trains on.
 ///
@@ -40,7 +38,7 @@ pub struct MaskOptions {
 }
 
 /// Which of the assistant's turns the loss falls on. A message with `"train": false` or `"weight": 0` is
-/// left out in any case.
+/// left out in any case: its loss weight is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Turns {
     /// Each of them.
@@ -55,7 +53,7 @@ pub enum Turns {
 pub struct Masked {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// As long as `ids`: the id itself where the loss falls, [`IGNORED`] elsewhere. Position `t` is what the model is to predict
+    /// As long as `ids`: the id itself where the loss falls, [`IGNORE`] elsewhere. Position `t` is what the model is to predict
     /// from the positions before it.
     pub labels: Vec<i32>,
     /// The text that was encoded; a BOS that the template does not write is not in it.
@@ -69,7 +67,7 @@ pub struct Masked {
 impl Masked {
     /// How many tokens the loss falls on.
     pub fn target_tokens(&self) -> usize {
-        self.labels.iter().filter(|&&label| label != IGNORED).count()
+        self.labels.iter().filter(|&&label| label != IGNORE).count()
     }
 }
 
@@ -91,7 +89,7 @@ impl ChatTemplate {
             template: self,
             tokenizer,
             messages,
-            values: guard.values(messages),
+            values: guard.values(messages, self.writes_arguments),
             guard: &guard,
             tools,
             moment: self.moment(),
@@ -102,13 +100,13 @@ impl ChatTemplate {
             finder.found(&turns)?
         };
         let encoding = encode_once(tokenizer, &clean)?;
-        let mut labels = vec![IGNORED; encoding.ids.len()];
+        let mut labels = vec![IGNORE; encoding.ids.len()];
         let tokens = || encoding.ids.iter().zip(&encoding.offsets);
         for (label, (&id, &(start, _))) in labels.iter_mut().zip(tokens()) {
             let after = spans.partition_point(|span| span.start <= start);
             let inside = after.checked_sub(1).and_then(|at| spans.get(at)).is_some_and(|span| start < span.end);
             if inside {
-                *label = i32::try_from(id).unwrap_or(IGNORED);
+                *label = i32::try_from(id).unwrap_or(IGNORE);
             }
         }
         let straddles = |place: usize| encoding.offsets.iter().any(|&(start, end)| start < place && place < end);
@@ -123,7 +121,7 @@ fn trained(messages: &[Message], turns: Turns) -> Vec<usize> {
     if turns == Turns::Last {
         assistant.drain(..assistant.len().saturating_sub(1));
     }
-    assistant.retain(|&at| messages.get(at).is_some_and(|message| message.train));
+    assistant.retain(|&at| messages.get(at).is_some_and(|message| message.loss_weight() > 0.0));
     assistant
 }
 
@@ -230,9 +228,10 @@ impl Finder<'_> {
     /// answer (`<think> … </think>`).
     fn content(&self, turn: usize, full: &str, clean: &Clean) -> Option<Range<usize>> {
         let message = self.messages.get(turn)?;
-        let said = message.content.as_deref().filter(|content| !content.trim().is_empty())?;
+        let said = Some(&message.content).filter(|content| !content.trim().is_empty())?;
         let mut values = self.values.clone();
-        *values.get_mut(turn)? = value::from_message(message, Some(self.guard.content.encode_utf8(&mut [0; 4])));
+        let stand_in = self.guard.content.to_string();
+        *values.get_mut(turn)? = value::from_message(message, Some(&stand_in), self.template.writes_arguments);
         let rendered = self.render(&values, false, None).ok()?;
         let (before, after) = rendered.split_once(self.guard.content)?;
         if after.contains(self.guard.content) {
@@ -288,7 +287,7 @@ impl Finder<'_> {
     /// Whether `text` is what a message says: its content or its end, and the tools that it calls.
     fn says(&self, turn: usize, text: &str) -> bool {
         let Some(message) = self.messages.get(turn) else { return false };
-        let calls = message.tool_calls().into_iter().flatten();
+        let calls = message.extra.get("tool_calls").and_then(Json::as_array).into_iter().flatten();
         let names = calls.filter_map(|call| call.get("function").unwrap_or(call).get("name")?.as_str());
         let mut named = 0;
         for name in names {
@@ -297,7 +296,7 @@ impl Finder<'_> {
             }
             named += 1;
         }
-        let content = message.content.as_deref().unwrap_or("").trim();
+        let content = message.content.trim();
         let last = content.lines().last().unwrap_or("").trim();
         named > 0 || text.contains(content) || (!last.is_empty() && text.contains(last))
     }

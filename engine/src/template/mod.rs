@@ -10,7 +10,8 @@
 //!   How the assistant's text is found, and verified, is said in [`mask`](MaskOptions).
 //!
 //! ```
-//! use attune::template::{ChatTemplate, Message};
+//! use attune::data::Message;
+//! use attune::template::ChatTemplate;
 //!
 //! let template = ChatTemplate::new(attune::template::CHATML, "", "<|im_end|>")?;
 //! let text = template.render(&[Message::user("你好")], None, true)?;
@@ -22,13 +23,11 @@ mod error;
 mod generation;
 mod guard;
 mod mask;
-mod message;
 mod python;
 mod value;
 
 pub use error::TemplateError;
-pub use mask::{IGNORED, Masked, MaskOptions, Turns};
-pub use message::Message;
+pub use mask::{MaskOptions, Masked, Turns};
 
 use attune_core::gguf::Gguf;
 use chrono::{DateTime, FixedOffset, Local};
@@ -36,6 +35,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
+use crate::data::Message;
 use crate::tokenizer::{Encoding, Special, Tokenizer};
 use error::Result;
 use guard::Guard;
@@ -93,6 +93,8 @@ pub struct ChatTemplate {
     variables: Map<String, Json>,
     /// Which of the compiled sources mark the assistant's text themselves.
     marked: Vec<&'static str>,
+    /// It writes a tool call's arguments as they are, and so expects them as text and not as an object.
+    writes_arguments: bool,
     now: Option<DateTime<FixedOffset>>,
 }
 
@@ -113,8 +115,16 @@ impl ChatTemplate {
         let mut variables = Map::new();
         variables.insert("bos_token".to_owned(), Json::from(bos));
         variables.insert("eos_token".to_owned(), Json::from(eos));
-        let mut template = ChatTemplate { env, source: source.to_owned(), variables, marked: Vec::new(), now: None };
+        let mut template = ChatTemplate {
+            env,
+            source: source.to_owned(),
+            variables,
+            marked: Vec::new(),
+            writes_arguments: false,
+            now: None,
+        };
         template.add(CHAT, source)?;
+        template.writes_arguments = template.fails_on_objects();
         Ok(template)
     }
 
@@ -211,7 +221,8 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the messages, fails on them, or does not come to an end.
     pub fn render(&self, messages: &[Message], tools: Option<&Json>, add_generation_prompt: bool) -> Result<String> {
-        let messages: Vec<Value> = messages.iter().map(|message| value::from_message(message, None)).collect();
+        let value = |message| value::from_message(message, None, self.writes_arguments);
+        let messages: Vec<Value> = messages.iter().map(value).collect();
         self.render_values(&messages, tools, add_generation_prompt, self.moment(), None)
     }
 
@@ -231,7 +242,7 @@ impl ChatTemplate {
         trust_contents: bool,
     ) -> Result<Vec<u32>> {
         let guard = Guard::new(self, tokenizer, messages, tools, trust_contents)?;
-        let text = self.render_values(&guard.values(messages), tools, true, self.moment(), None)?;
+        let text = self.render_values(&guard.values(messages, self.writes_arguments), tools, true, self.moment(), None)?;
         Ok(encode_once(tokenizer, &guard.clean(&text))?.ids)
     }
 
@@ -242,6 +253,22 @@ impl ChatTemplate {
         }
         let source = rewritten.unwrap_or_else(|| source.to_owned());
         self.env.add_template_owned(name, source).map_err(syntax_error)
+    }
+
+    /// Whether a tool call can be rendered if its arguments are text, and not if they are an object.
+    fn fails_on_objects(&self) -> bool {
+        let call = serde_json::json!([{
+            "id": "call12345",
+            "type": "function",
+            "function": {"name": "call", "arguments": {"key": "value"}}
+        }]);
+        let mut turn = Message::assistant("");
+        turn.extra.insert("tool_calls".to_owned(), call);
+        let renders = |written| {
+            let messages = [Message::user("?"), turn.clone()].map(|message| value::from_message(&message, None, written));
+            self.render_values(&messages, None, false, self.moment(), None).is_ok()
+        };
+        self.source.contains("tool_calls") && !renders(false) && renders(true)
     }
 
     /// The source that is used, with or without tools.

@@ -74,6 +74,14 @@ fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<Va
     Ok(Value::from(writer.out))
 }
 
+/// `json.dumps(value, ensure_ascii=False)`.
+pub(super) fn json(value: &Value) -> Result<String, Error> {
+    let (item, key) = (", ".to_owned(), ": ".to_owned());
+    let mut writer = Writer { item, key, indent: None, sort: false, out: String::new() };
+    writer.value(value, 0)?;
+    Ok(writer.out)
+}
+
 struct Writer {
     item: String,
     key: String,
