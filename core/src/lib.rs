@@ -40,7 +40,10 @@
 //! # `plan`: every buffer before it is taken
 //! # `decoder` and `trainer`: what runs
 //! # `objective` and `optim`: what is learnt, and how
+//! # `adapter`: what was learnt, as a file
+//! The native container, read in place or streamed, written as a stream.
 
+pub mod adapter;
 pub mod arena;
 pub mod block;
 pub mod decoder;
