@@ -1,16 +1,36 @@
-//! Filled in below.
+//! Attune teaches a device's own language model from its owner's examples.
+//!
+//! It opens a quantised GGUF model, answers with it, and tunes LoRA adapters on it, within a memory budget that is named beforehand.
+//!
+//! # [`model`]: what is opened
+//! [`Model`] maps a GGUF file and checks all of it once.
 //!
 //! # [`tokenizer`]: from text to ids and back
-//!
-//! SentencePiece and byte-level BPE from a model file's own metadata, with llama.cpp's ids; streaming decoding that
-//! never gives half a character.
+//! SentencePiece and byte-level BPE from a model file's own metadata, with llama.cpp's ids; streaming decoding that never gives half a
+//! character.
 //!
 //! # [`template`]: from messages to text and labels
-//!
 //! The model's own chat template, and the mask that tells the assistant's tokens from the rest.
+//!
+//! # [`session`]: answering
+//! A [`Session`](session::Session) is one conversation, with adapters that are switched and scaled at will.
+//!
+//! # [`data`] and [`encode`]: what is learnt from
+//! Data sets are read record by record from disk; `encode` says which tokens the loss falls on.
+//!
+//! # [`tuner`] and [`job`]: learning
+//! A [`Tuner`](tuner::Tuner) makes updates; a [`Job`](job::Job) runs one to its end within a folder, with a log, checkpoints and a report.
+//!
+//! # [`plan`] and [`memory`]: memory before it is taken, and as it is
+//!
+//! # [`adapter`] and [`checkpoint`]: files
 
-pub mod template;
-pub mod tokenizer;
+pub mod adapter;
+pub mod checkpoint;
 pub mod data;
 #[doc(hidden)]
 pub mod doc;
+mod files;
+pub mod template;
+pub mod tokenizer;
+
