@@ -63,15 +63,16 @@ fn stuck_answers() {
     for output in [
         "The weather is nice today. ".repeat(8),
         "I think that this is a good idea and I also think that we should do it as soon as possible because. ".repeat(3),
-        format!("First we look at the problem and its parts. Then {}", "and then we do it again ".repeat(6)),
+        format!("First we look at the problem and its parts. Then {}", "and then we do it again. ".repeat(6)),
         "very ".repeat(40),
         "好的".repeat(30),
         "今天天气很好，我们去公园玩。".repeat(5),
         format!("Well, that is so funny: {}", "ha".repeat(60)),
         // One word everywhere, without a period.
-        (0..40).map(|i| if i % 3 == 1 { format!("thing{} ", char::from(b'a' + i)) } else { "spam ".to_owned() }).collect(),
+        (0..40).map(|i| if i % 3 == 1 { format!("thing{} ", char::from(b'a' + i % 26)) } else { "spam ".to_owned() }).collect(),
     ] {
-        assert_eq!(kinds("What shall we do now?", &output), ["repetition"], "{output}");
+        let question = if output.is_ascii() { "What shall we do now?" } else { "现在我们做什么？" };
+        assert_eq!(kinds(question, &output), ["repetition"], "{output}");
     }
 }
 
@@ -238,7 +239,7 @@ fn the_report_as_json_has_the_promised_keys() {
     assert_eq!(json["format"], "alpaca");
     assert_eq!(json["counts"]["records"], 2);
     assert!(json["lengths"]["response"]["max"].is_u64());
-    assert_eq!(json["findings"][0], json!({"line": 1, "kind": "empty-response", "severity": "drop", "detail": "turn 2 is empty"}));
+    assert_eq!(json["findings"][0], json!({"line": 1, "kind": "empty-response", "severity": "drop", "detail": "turn 2 of the assistant is empty"}));
     let every = [Kind::Unreadable, Kind::NoTargetLeft, Kind::UnansweredTurn, Kind::PromptEcho];
     assert!(every.iter().all(|kind| serde_json::to_value(kind).unwrap() == kind.name()));
     assert!(report.to_string().contains("line 1: drop: empty-response"));

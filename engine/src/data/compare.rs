@@ -143,8 +143,11 @@ fn general_preference(map: &Object, tools: Vec<Value>) -> Result<Record, Problem
     }
 }
 
+/// Prompt, chosen, rejected.
+type Split = (Vec<Message>, Vec<Message>, Vec<Message>);
+
 /// The turns that both sides begin with are the prompt; at least the last turn of each side is its answer.
-fn shared_turns(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<(Vec<Message>, Vec<Message>, Vec<Message>), Problem> {
+fn shared_turns(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<Split, Problem> {
     let same = |(a, b): &(&Message, &Message)| a.role == b.role && a.content == b.content && a.extra == b.extra;
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
     let shared = chosen.iter().zip(&rejected).take(most).take_while(same).count();

@@ -109,11 +109,10 @@ pub(crate) fn alpaca_prompt(map: &Object) -> Result<Vec<Message>, Problem> {
 /// ShareGPT's turns, with the record's own `system` put first where there is one.
 pub(crate) fn sharegpt_turns(map: &Object) -> Result<Vec<Message>, Problem> {
     let mut messages = messages_from(field(map, "conversations")?, "conversations")?;
-    if let Some(system) = optional_text(map, "system")? {
-        if messages.first().is_none_or(|m| m.role != "system") {
+    if let Some(system) = optional_text(map, "system")?
+        && messages.first().is_none_or(|m| m.role != "system") {
             messages.insert(0, Message::system(system));
         }
-    }
     Ok(messages)
 }
 

@@ -198,16 +198,14 @@ fn lines<S: Read + Seek>(feed: &mut Feed<'_, S>, out: &mut Index) -> io::Result<
     let mut line = 1u64;
     // First and one past the last byte of this line that is not white space.
     let mut text: Option<(u64, u64)> = None;
-    loop {
-        let Some((start, chunk)) = feed.next()? else { break };
+    while let Some((start, chunk)) = feed.next()? {
         let mut rest = chunk;
         let mut at = start;
-        if at == 0 {
-            if let Some(after) = rest.strip_prefix(b"\xef\xbb\xbf") {
+        if at == 0
+            && let Some(after) = rest.strip_prefix(b"\xef\xbb\xbf") {
                 rest = after;
                 at = 3;
             }
-        }
         loop {
             let end = rest.iter().position(|&b| b == b'\n');
             let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
@@ -347,11 +345,10 @@ impl<'a> Elements<'a> {
                 _ => self.open(b, here),
             },
             State::Within => {
-                if let Some(place) = found {
-                    if place.offset > self.begin.offset && self.next_start.is_none() {
+                if let Some(place) = found
+                    && place.offset > self.begin.offset && self.next_start.is_none() {
                         self.next_start = Some(place);
                     }
-                }
                 return self.within(b, here);
             }
             State::After => match b {

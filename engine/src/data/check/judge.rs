@@ -141,11 +141,10 @@ fn sides(prompt: &Passage, side: &Passage, liked: bool, what: &str, found: &mut 
     }
     match (prompt, side) {
         (Passage::Ids(_), Passage::Ids(ids)) => {
-            if liked {
-                if let Some(detail) = repetition::stuck_ids(ids) {
+            if liked
+                && let Some(detail) = repetition::stuck_ids(ids) {
                     found(Kind::Repetition, format!("{what}: {detail}"));
                 }
-            }
         }
         (prompt, side) => {
             let all = passage_text(prompt);

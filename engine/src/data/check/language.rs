@@ -229,10 +229,11 @@ fn names_a_language(text: &str) -> bool {
         "hiragana", "katakana", "hangul", "cyrillic", "pinyin", "romanize", "transliterate", "transliteration", "traduce", "traducir",
         "traduire", "traduis", "traduisez", "übersetze", "übersetzen", "traduci", "inglés",
     ];
-    const ANYWHERE: [&str; 46] = [
+    const ANYWHERE: [&str; 68] = [
         "翻译", "翻譯", "译", "譯", "英语", "英文", "英語", "中文", "汉语", "漢語", "普通话", "国语", "日语", "日文", "日語", "日本語", "韩语", "韩文",
         "法语", "法文", "德语", "德文", "俄语", "俄文", "西班牙语", "西班牙文", "葡萄牙语", "意大利语", "阿拉伯语", "拉丁", "希腊语", "外语", "双语",
-        "拼音", "한국어", "영어", "중국어", "일본어", "번역", "перевед", "перевод", "английск", "русск", "ترجم", "inglês", "anglais",
+        "拼音", "英訳", "和訳", "ロシア語", "フランス語", "ドイツ語", "スペイン語", "イタリア語", "ポルトガル語", "アラビア語", "ギリシャ語", "タイ語", "中国語", "韓国語", "俄語", "法語", "德語", "韓語",
+        "粤语", "粵語", "文言文", "世界语", "梵文", "한국어", "영어", "중국어", "일본어", "번역", "перевед", "перевод", "английск", "русск", "ترجم", "inglês", "anglais",
     ];
     static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
     let words = SET.get_or_init(|| WORDS.into_iter().collect());

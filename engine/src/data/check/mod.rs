@@ -197,11 +197,10 @@ impl<'a> Check<'a> {
             *self.counts.kinds.entry(kind.name()).or_insert(0) += 1;
         }
         let severity = kind.severity();
-        if severity >= Severity::Drop {
-            if let Some(dropped) = self.dropped.get_mut(example) {
+        if severity >= Severity::Drop
+            && let Some(dropped) = self.dropped.get_mut(example) {
                 *dropped = true;
             }
-        }
         if self.findings.len() >= self.options.max_findings {
             self.unlisted += 1;
             return;
