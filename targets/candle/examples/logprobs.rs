@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use attune_candle::{DType, IGNORED, LoraVars, Oracle, Tokens};
 use serde_json::{Value, json};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn core::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
     let (Some(model), Some(data)) = (option("--model"), option("--data")) else {

@@ -118,7 +118,7 @@ impl Config {
 
     /// True where layer `layer` sees only the last [`Config::window`] tokens.
     pub fn is_local(&self, layer: usize) -> bool {
-        self.window.is_some() && (layer + 1) % self.window_period != 0
+        self.window.is_some() && !(layer + 1).is_multiple_of(self.window_period)
     }
 
     pub(crate) fn rope_pairs(&self) -> RopePairs {
