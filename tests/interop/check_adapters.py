@@ -5,7 +5,7 @@ import shutil
 
 import models
 from gguf_files import write_adapter, write_base
-from programs import LlamaCpp, with_peft, with_torch
+from programs import LlamaCpp, with_peft, with_torch, write_data
 from safetensors.numpy import load_file
 
 # Log-probabilities of float32 programs that add in different orders; llama.cpp's GELU is a table of f16.
@@ -23,7 +23,8 @@ ADAPTERS = [
 def run(report, folder, attune, oracle, _shared):
     for seed, (name, config) in enumerate(models.configs().items()):
         report.section(f"Adapters on {name}")
-        check_model(report, folder / name, attune, oracle, name, config, seed)
+        with report.attempt(name):
+            check_model(report, folder / name, attune, oracle, name, config, seed)
 
 
 def check_model(report, folder, attune, oracle, name, config, seed):
@@ -55,8 +56,10 @@ def check_model(report, folder, attune, oracle, name, config, seed):
         if oracle:
             report.near(f"{label}: the oracle with the reference file", oracle.logprobs(base, data, reference), on, NEAR)
         if attune:
-            imported(report, label, attune, base, data, given, reference, on)
-            exported(report, label, attune, model, llama, base, data, given, on, folder / f"{kind}.out", llama_near)
+            with report.attempt(f"{label}: import"):
+                imported(report, label, attune, base, data, given, reference, on)
+            with report.attempt(f"{label}: export"):
+                exported(report, label, attune, model, llama, base, data, given, on, folder / f"{kind}.exported", llama_near)
     if attune:
         tuned(report, name, attune, model, llama, base, data, off, folder, llama_near)
     llama.close()
@@ -73,7 +76,7 @@ def imported(report, label, attune, base, data, peft_folder, gguf_file, expected
 
 def exported(report, label, attune, model, llama, base, data, adapter, expected, out, llama_near):
     """PEFT and llama.cpp take what Attune exports."""
-    peft_out, gguf_out = out.with_suffix(".peft"), out.with_suffix(".gguf")
+    peft_out, gguf_out = out.with_name(out.name + ".peft"), out.with_name(out.name + ".gguf")
     shutil.rmtree(peft_out, ignore_errors=True)
     gguf_out.unlink(missing_ok=True)
     attune.run("adapter", "export", adapter, "--model", base, "--format", "peft", "--out", peft_out)
@@ -89,14 +92,13 @@ def tuned(report, name, attune, model, llama, base, data, off, folder, llama_nea
     for kind, flags in [("tuned", []), ("tuned rslora", ["--use-rslora"]), ("tuned top", ["--layers", "1", "--target-modules", "q_proj,down_proj"])]:
         label, run_folder = f"{name}, {kind}", folder / kind.replace(" ", "-")
         shutil.rmtree(run_folder, ignore_errors=True)
-        lines = folder / "tune.jsonl"
-        lines.write_text("".join(json.dumps(e) + "\n" for e in data))
-        attune.run("tune", "--model", base, "--data", lines, "--out", run_folder, "--steps", 10, "--rank", 4, "--alpha", 8,
-                   "--learning-rate", "2e-2", "--batch-size", 3, "--seed", 1, *flags)
-        on = attune.logprobs(base, data, run_folder)
-        report.far(f"{label}: tuning changed the model", on, off, 0.05)
-        report.true(f"{label}: tuning raised the targets' probability", sum(map(sum, on)) > sum(map(sum, off)))
-        exported(report, label, attune, model, llama, base, data, run_folder, on, folder / f"{run_folder.name}.out", llama_near)
+        with report.attempt(label):
+            attune.run("tune", "--model", base, "--data", write_data(base, data), "--out", run_folder, "--steps", 10, "--rank", 4,
+                       "--alpha", 8, "--learning-rate", "2e-2", "--batch-size", 3, "--seed", 1, *flags)
+            on = attune.logprobs(base, data, run_folder)
+            report.far(f"{label}: tuning changed the model", on, off, 0.05)
+            report.true(f"{label}: tuning raised the targets' probability", sum(map(sum, on)) > sum(map(sum, off)))
+            exported(report, label, attune, model, llama, base, data, run_folder, on, folder / f"{run_folder.name}.exported", llama_near)
 
 
 def same_tensors(one, other):

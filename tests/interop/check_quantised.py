@@ -23,7 +23,8 @@ def run(report, folder, attune, oracle, _shared):
         write_adapter(config, place / "peft", place / "reference.gguf")
         exact = with_torch(model, data)
         for kind in KINDS:
-            check_kind(report, place, attune, oracle, f"{name}, {kind}", kind, copy.deepcopy(model), data, exact)
+            with report.attempt(f"{name}, {kind}"):
+                check_kind(report, place, attune, oracle, f"{name}, {kind}", kind, copy.deepcopy(model), data, exact)
 
 
 def check_kind(report, place, attune, oracle, label, kind, model, data, exact):

@@ -35,12 +35,13 @@ def run(report, folder, attune, _oracle, shared):
     else:
         report.skip(f"published vocabularies: no {published}")
     for seed, (name, path) in enumerate(files):
-        llama = LlamaCpp(path, vocabulary_only=True)
-        wanted = {text: llama.tokenize(text) for text in texts(seed)}
-        llama.close()
-        report.true(f"{name}: llama.cpp tells texts apart", len({tuple(ids) for ids in wanted.values()}) >= len(wanted) - 2)
-        if attune:
-            compare(report, folder, attune, name, path, wanted)
+        with report.attempt(name):
+            llama = LlamaCpp(path, vocabulary_only=True)
+            wanted = {text: llama.tokenize(text) for text in texts(seed)}
+            llama.close()
+            report.true(f"{name}: llama.cpp tells texts apart", len({tuple(ids) for ids in wanted.values()}) >= len(wanted) - 2)
+            if attune:
+                compare(report, folder, attune, name, path, wanted)
 
 
 def compare(report, folder, attune, name, path, wanted):

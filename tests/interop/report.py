@@ -1,5 +1,7 @@
 """What was checked, and whether it held."""
 
+import contextlib
+
 import numpy as np
 
 
@@ -23,6 +25,14 @@ class Report:
 
     def true(self, what, good, detail=""):
         self._line(bool(good), what, detail)
+
+    @contextlib.contextmanager
+    def attempt(self, what):
+        """A program that fails fails its check, and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            self._line(False, what, f"{type(error).__name__}: {error}")
 
     def skip(self, what):
         self.skipped.append(what)
