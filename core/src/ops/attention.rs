@@ -4,6 +4,7 @@
 
 use crate::math::{axpy, dot, exp};
 use crate::quant::{self, Type};
+use crate::target::split::Tile;
 use crate::target::{Heads, Store};
 
 /// Keys handled at once.
@@ -170,6 +171,40 @@ pub fn backward_kv(dk: &mut [f32], dv: &mut [f32], f: &Forward<'_>, j: usize, kv
             let at = (t * a.heads + h) * e;
             axpy(dk, a.scale * ds, &f.q[at..at + e]);
             axpy(dv, p, &f.d_o[at..at + e]);
+        }
+    }
+}
+
+/// [`forward`] on a tile of `o: [T, H · E]` whose columns are whole heads; `lse` has the same tokens and heads of `[T, H]`.
+pub fn forward_tile(o: &mut Tile<'_>, lse: &mut Tile<'_>, q: &[f32], kv: [&Rows<'_>; 2], sight: &Sight<'_>, a: &Heads) {
+    let (e, group) = (a.head_dim, a.heads / a.kv_heads);
+    for t in o.rows() {
+        for (i, h) in lse.cols().enumerate() {
+            let q = &q[(t * a.heads + h) * e..][..e];
+            let out = &mut o.row(t)[i * e..][..e];
+            lse.row(t)[i] = forward(out, q, kv[0], kv[1], h / group, sight.of(t, a.window), a.scale);
+        }
+    }
+}
+
+/// [`backward_q`] on a tile of `dq: [T, H · E]` whose columns are whole heads.
+pub fn backward_q_tile(dq: &mut Tile<'_>, f: &Forward<'_>, sight: &Sight<'_>, a: &Heads) {
+    let e = a.head_dim;
+    for t in dq.rows() {
+        let first = dq.cols().start / e;
+        for (i, dq) in dq.row(t).chunks_exact_mut(e).enumerate() {
+            backward_q(dq, f, t, first + i, sight.of(t, a.window), a);
+        }
+    }
+}
+
+/// [`backward_kv`] on tiles of `dk, dv: [T, K · E]` whose columns are whole heads.
+pub fn backward_kv_tile(dk: &mut Tile<'_>, dv: &mut Tile<'_>, f: &Forward<'_>, sight: &Sight<'_>, a: &Heads) {
+    let e = a.head_dim;
+    for j in dk.rows() {
+        let first = dk.cols().start / e;
+        for (i, (dk, dv)) in dk.row(j).chunks_exact_mut(e).zip(dv.row(j).chunks_exact_mut(e)).enumerate() {
+            backward_kv(dk, dv, f, j, first + i, sight, a);
         }
     }
 }

@@ -39,25 +39,37 @@ pub trait Kernels: Executor {
     fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
         ops::linear::outer(tile, dy, x, n, k, alpha);
     }
-    /// As [`attention::forward`].
-    fn attention(&self, o: &mut [f32], q: &[f32], kv: [&attention::Rows<'_>; 2], kv_head: usize, seen: (usize, usize), scale: f32) -> f32 {
-        attention::forward(o, q, kv[0], kv[1], kv_head, seen, scale)
+    /// Tokens of one piece of [`attention`](Self::attention) and its gradients.
+    fn attention_tile(&self, _tokens: usize, _a: &Heads) -> usize {
+        4
     }
-    /// As [`attention::backward_q`].
-    fn attention_backward_q(&self, dq: &mut [f32], f: &attention::Forward<'_>, t: usize, h: usize, seen: (usize, usize), a: &Heads) {
-        attention::backward_q(dq, f, t, h, seen, a);
-    }
-    /// As [`attention::backward_kv`].
-    fn attention_backward_kv(
+    /// [`attention::forward`] of some tokens and the query heads of one key/value head: a tile of `o: [T, H · E]` and the same tokens' and heads'
+    /// `lse: [T, H]`.
+    fn attention(
         &self,
-        grads: (&mut [f32], &mut [f32]),
-        f: &attention::Forward<'_>,
-        j: usize,
-        kv: usize,
+        o: &mut Tile<'_>,
+        lse: &mut Tile<'_>,
+        q: &[f32],
+        kv: [&attention::Rows<'_>; 2],
         sight: &attention::Sight<'_>,
         a: &Heads,
     ) {
-        attention::backward_kv(grads.0, grads.1, f, j, kv, sight, a);
+        attention::forward_tile(o, lse, q, kv, sight, a);
+    }
+    /// [`attention::backward_q`] of a tile as [`attention`](Self::attention)'s.
+    fn attention_backward_q(&self, dq: &mut Tile<'_>, f: &attention::Forward<'_>, sight: &attention::Sight<'_>, a: &Heads) {
+        attention::backward_q_tile(dq, f, sight, a);
+    }
+    /// [`attention::backward_kv`] of some rows and one key/value head: tiles of `dk, dv: [T, K · E]`.
+    fn attention_backward_kv(
+        &self,
+        dk: &mut Tile<'_>,
+        dv: &mut Tile<'_>,
+        f: &attention::Forward<'_>,
+        sight: &attention::Sight<'_>,
+        a: &Heads,
+    ) {
+        attention::backward_kv_tile(dk, dv, f, sight, a);
     }
     /// As [`ops::glu::forward`].
     fn glu(&self, y: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
@@ -368,13 +380,10 @@ impl<X: Kernels> Target for Host<'_, X> {
             return Err(Error::BadBatch { what: "a token sees rows that do not exist" });
         }
         let exec = &self.exec;
-        let group = a.heads / a.kv_heads;
-        split::rows2(exec, (cast_mut::<f32>(o)?, cast_mut::<f32>(lse)?), (e, 1), 4, |i, o, lse| {
-            for (j, (o, lse)) in o.chunks_exact_mut(e).zip(lse).enumerate() {
-                let (t, h) = ((i + j) / a.heads, (i + j) % a.heads);
-                let q = &q[(i + j) * e..(i + j + 1) * e];
-                *lse = exec.attention(o, q, [&k, &v], h / group, sight.of(t, a.window), a.scale);
-            }
+        let (group, tokens) = (a.heads / a.kv_heads, exec.attention_tile(t, a));
+        let out = (cast_mut::<f32>(o)?, cast_mut::<f32>(lse)?);
+        split::tiles2(exec, out, (a.heads * e, a.heads), tokens, (group * e, group), |mut o, mut lse| {
+            exec.attention(&mut o, &mut lse, q, [&k, &v], &sight, a);
         });
         Ok(())
     }
@@ -419,17 +428,13 @@ impl<X: Kernels> Target for Host<'_, X> {
         };
         let sight = attention::Sight { first: cast::<u32>(first)?, last: cast::<u32>(last)? };
         let exec = &self.exec;
-        split::rows(exec, cast_mut::<f32>(dq)?, e, 4, |i, dq| {
-            for (j, dq) in dq.chunks_exact_mut(e).enumerate() {
-                let (t, h) = ((i + j) / a.heads, (i + j) % a.heads);
-                exec.attention_backward_q(dq, &f, t, h, sight.of(t, a.window), a);
-            }
+        let (group, tokens) = (a.heads / a.kv_heads, exec.attention_tile(t, a));
+        split::tiles(exec, cast_mut::<f32>(dq)?, a.heads * e, tokens, group * e, |mut dq| {
+            exec.attention_backward_q(&mut dq, &f, &sight, a);
         });
-        split::rows2(exec, (cast_mut::<f32>(dk)?, cast_mut::<f32>(dv)?), (e, e), 4, |i, dk, dv| {
-            for (j, (dk, dv)) in dk.chunks_exact_mut(e).zip(dv.chunks_exact_mut(e)).enumerate() {
-                let (row, kv) = ((i + j) / a.kv_heads, (i + j) % a.kv_heads);
-                exec.attention_backward_kv((dk, dv), &f, row, kv, &sight, a);
-            }
+        let dim = a.kv_heads * e;
+        split::tiles2(exec, (cast_mut::<f32>(dk)?, cast_mut::<f32>(dv)?), (dim, dim), tokens, (e, e), |mut dk, mut dv| {
+            exec.attention_backward_kv(&mut dk, &mut dv, &f, &sight, a);
         });
         Ok(())
     }

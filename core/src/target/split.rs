@@ -170,6 +170,28 @@ pub fn tiles<X: Executor + ?Sized, T: Send>(
     });
 }
 
+/// As [`tiles`], for two matrices with the same rows and as many tiles across: a piece gets the same rows of both.
+pub fn tiles2<X: Executor + ?Sized, T: Send, U: Send>(
+    exec: &X,
+    out: (&mut [T], &mut [U]),
+    strides: (usize, usize),
+    tile_rows: usize,
+    tile_cols: (usize, usize),
+    f: impl Fn(Tile<'_, T>, Tile<'_, U>) + Sync,
+) {
+    let total = out.0.len() / strides.0.max(1);
+    let across = pieces(strides.0, tile_cols.0);
+    assert!(across == pieces(strides.1, tile_cols.1) && out.1.len() >= total * strides.1);
+    let (a, b) = (Shared::new(out.0), Shared::new(out.1));
+    exec.run(pieces(total, tile_rows) * across, &|piece| {
+        let rows = range(piece / across, tile_rows, total);
+        let cols = (range(piece % across, tile_cols.0, strides.0), range(piece % across, tile_cols.1, strides.1));
+        // SAFETY: the rectangles of different pieces are disjoint in both matrices, each number is run once.
+        let (a, b) = unsafe { (a.tile(strides.0, rows.clone(), cols.0), b.tile(strides.1, rows, cols.1)) };
+        f(a, b);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,3 +75,22 @@ pub(super) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     }
     sum
 }
+
+/// `y += a · x`.
+#[inline(always)]
+pub(super) fn axpy<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32]) {
+    let len = y.len().min(x.len());
+    let wide = s.splat(a);
+    let mut i = 0;
+    while i + S::LANES <= len {
+        // SAFETY: below `len`.
+        unsafe {
+            let at = y.as_mut_ptr().add(i);
+            s.store(at, s.fma(wide, s.load(x.as_ptr().add(i)), s.load(at)));
+        }
+        i += S::LANES;
+    }
+    for (y, x) in y[i..len].iter_mut().zip(&x[i..len]) {
+        *y = f32::mul_add(a, *x, *y);
+    }
+}

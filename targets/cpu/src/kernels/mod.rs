@@ -1,5 +1,6 @@
 //! Kernels for [`Cpu`]: core's operations on pieces, written once over [`Simd`] and compiled for each instruction set.
 
+mod attention;
 mod few;
 mod linear;
 mod multiply;
@@ -11,9 +12,10 @@ pub use names::{Kernel, kernels};
 use crate::simd::{Op, Simd};
 use crate::{Cpu, Isa};
 use attune_core::ops;
+use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::Into;
+use attune_core::target::{Heads, Into};
 use attune_core::target::host::Kernels;
 use attune_core::target::split::Tile;
 use few::{FEW, Few};
@@ -89,6 +91,43 @@ impl Kernels for Cpu {
     fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
         if let Err(op) = dispatch(self.isa(), linear::Outer { tile, dy, x, n, k, alpha }) {
             ops::linear::outer(op.tile, dy, x, n, k, alpha);
+        }
+    }
+
+    fn attention_tile(&self, tokens: usize, _a: &Heads) -> usize {
+        tokens.clamp(1, attention::BLOCK)
+    }
+
+    fn attention(
+        &self,
+        o: &mut Tile<'_>,
+        lse: &mut Tile<'_>,
+        q: &[f32],
+        kv: [&core_attention::Rows<'_>; 2],
+        sight: &core_attention::Sight<'_>,
+        a: &Heads,
+    ) {
+        if let Err(op) = dispatch(self.isa(), attention::Forward { o, lse, q, kv, sight, a }) {
+            core_attention::forward_tile(op.o, op.lse, q, kv, sight, a);
+        }
+    }
+
+    fn attention_backward_q(&self, dq: &mut Tile<'_>, f: &core_attention::Forward<'_>, sight: &core_attention::Sight<'_>, a: &Heads) {
+        if let Err(op) = dispatch(self.isa(), attention::BackwardQ { dq, f, sight, a }) {
+            core_attention::backward_q_tile(op.dq, f, sight, a);
+        }
+    }
+
+    fn attention_backward_kv(
+        &self,
+        dk: &mut Tile<'_>,
+        dv: &mut Tile<'_>,
+        f: &core_attention::Forward<'_>,
+        sight: &core_attention::Sight<'_>,
+        a: &Heads,
+    ) {
+        if let Err(op) = dispatch(self.isa(), attention::BackwardKv { dk, dv, f, sight, a }) {
+            core_attention::backward_kv_tile(op.dk, op.dv, f, sight, a);
         }
     }
 
