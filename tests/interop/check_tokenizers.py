@@ -16,6 +16,9 @@ SNIPPETS = [
     *SPECIALS, *USER_DEFINED,
 ]
 TEXTS = 40
+# deepseek-llm splits before "U+3000 to U+3002"; llama.cpp turns U+3000 into a vertical tab before it matches and misses
+# it there, Hugging Face's tokenizers do not. Attune follows the latter.
+LEFT_OUT = {"deepseek-llm (trained here)": "\u3000"}
 
 
 def texts(seed):
@@ -37,7 +40,8 @@ def run(report, folder, attune, _oracle, shared):
     for seed, (name, path) in enumerate(files):
         with report.attempt(name):
             llama = LlamaCpp(path, vocabulary_only=True)
-            wanted = {text: llama.tokenize(text) for text in texts(seed)}
+            left_out = LEFT_OUT.get(name)
+            wanted = {t: llama.tokenize(t) for t in (t.replace(left_out, "") if left_out else t for t in texts(seed))}
             llama.close()
             report.true(f"{name}: llama.cpp tells texts apart", len({tuple(ids) for ids in wanted.values()}) >= len(wanted) - 2)
             if attune:
