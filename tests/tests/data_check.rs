@@ -33,19 +33,37 @@ fn kinds(instruction: &str, output: &str) -> Vec<&'static str> {
 fn good_examples_have_no_findings() {
     for (instruction, output) in [
         ("Describe a process of making crepes.", "Whisk flour, eggs and milk. Let it rest. Fry thin layers in butter on both sides."),
-        ("Translate to French: Where is the station, and when does the next train to the coast leave?", "Où est la gare, et quand part le prochain train pour la côte ? Je voudrais arriver dans la soirée, si c'est possible pour vous."),
-        ("把这句话翻译成英语：我们明天早上在火车站见面，然后一起去海边。", "We will meet at the railway station tomorrow morning, and then we will go to the seaside together."),
+        (
+            "Translate to French: Where is the station, and when does the next train to the coast leave?",
+            "Où est la gare, et quand part le prochain train pour la côte ? Je voudrais arriver dans la soirée, si c'est possible pour vous.",
+        ),
+        (
+            "把这句话翻译成英语：我们明天早上在火车站见面，然后一起去海边。",
+            "We will meet at the railway station tomorrow morning, and then we will go to the seaside together.",
+        ),
         ("用五种编程语言各写一个名字。", "Python, Java, Rust, Go, JavaScript, TypeScript, Kotlin, Swift, Ruby, Haskell, Scala, Perl"),
-        ("Repeat the word hello twenty times.", "hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello"),
-        ("Write a short song with a chorus.", "La la la la la la la la la la la la\nOh happy day, oh happy day\nLa la la la la la la la la"),
-        ("Write HTML for an empty table.", "```html\n<table>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n</table>\n```"),
+        (
+            "Repeat the word hello twenty times.",
+            "hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello hello",
+        ),
+        (
+            "Write a short song with a chorus.",
+            "La la la la la la la la la la la la\nOh happy day, oh happy day\nLa la la la la la la la la",
+        ),
+        (
+            "Write HTML for an empty table.",
+            "```html\n<table>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n<tr><td></td><td></td></tr>\n</table>\n```",
+        ),
         ("Give a 4x8 matrix of zeros.", "0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0"),
         ("Fix the grammar if needed.\nHe goes to school.", "He goes to school."),
         ("写一首关于秋天的诗。", "秋风起，落叶黄，\n雁南飞，水茫茫。\n月如霜，照故乡，\n一壶酒，话凄凉。"),
         ("Write a Jinja template that greets by name.", "Hello {{ name }}, welcome!"),
         ("What is the capital of France?", "Paris"),
         ("ロシア語で「こんにちは」は？", "Здравствуйте — вежливое приветствие, которое можно говорить кому угодно."),
-        ("List ten things.", "1. The red car\n2. The blue car\n3. The green car\n4. The white car\n5. The black car\n6. The grey car\n7. The pink car\n8. The old car\n9. The new car\n10. The fast car"),
+        (
+            "List ten things.",
+            "1. The red car\n2. The blue car\n3. The green car\n4. The white car\n5. The black car\n6. The grey car\n7. The pink car\n8. The old car\n9. The new car\n10. The fast car",
+        ),
     ] {
         assert_eq!(kinds(instruction, output), Vec::<&str>::new(), "{instruction}");
     }
@@ -53,7 +71,10 @@ fn good_examples_have_no_findings() {
 
 #[test]
 fn empty_answers_and_questions() {
-    assert_eq!(kinds("Say something.", " \n\t"), ["empty-response"]);
+    for nothing in ["", " \n\t", "...", "……", "<nooutput>"] {
+        assert_eq!(kinds("Say something.", nothing), ["empty-response"], "{nothing:?}");
+    }
+    assert_eq!(kinds("Which operator adds two numbers?", "+"), Vec::<&str>::new());
     assert_eq!(kinds("", "Something."), ["empty-prompt"]);
     assert_eq!(found(&report(&[json!({"text": "  "})])), [(1, "empty-response")]);
 }
@@ -79,12 +100,21 @@ fn stuck_answers() {
 #[test]
 fn answers_in_a_language_that_nobody_asked_for() {
     for (instruction, output) in [
-        ("请解释一下光合作用的过程。", "Photosynthesis is the process by which plants turn light, water and carbon dioxide into sugar and oxygen."),
+        (
+            "请解释一下光合作用的过程。",
+            "Photosynthesis is the process by which plants turn light, water and carbon dioxide into sugar and oxygen.",
+        ),
         ("Explain how plants make their food from light.", "光合作用是植物利用阳光把水和二氧化碳变成糖和氧气的过程。"),
         ("What are the benefits of walking every day for older people?", "Ходьба каждый день полезна для сердца и сосудов."),
-        ("What are the main reasons for the fall of the Roman empire?", "Las razones de la caída del imperio son muchas, pero los historiadores hablan de la economía, de las guerras y de los problemas en el ejército, que es una de las causas para el fin."),
+        (
+            "What are the main reasons for the fall of the Roman empire?",
+            "Las razones de la caída del imperio son muchas, pero los historiadores hablan de la economía, de las guerras y de los problemas en el ejército, que es una de las causas para el fin.",
+        ),
         ("写一封感谢信给我的老师。", "I am sorry, but I can not help you with that."),
-        ("日本の首都について教えてください。どんな街ですか？", "东京是日本的首都，也是全世界人口最多的都市之一，有许多博物馆、公园和餐厅，交通十分便利。"),
+        (
+            "日本の首都について教えてください。どんな街ですか？",
+            "东京是日本的首都，也是全世界人口最多的都市之一，有许多博物馆、公园和餐厅，交通十分便利。",
+        ),
     ] {
         assert_eq!(kinds(instruction, output), ["wrong-language"], "{instruction}");
     }
@@ -98,12 +128,16 @@ fn echoes_of_the_prompt() {
     let report = report(&[alpaca(question, &restated)]);
     assert_eq!(found(&report), [(1, "prompt-restated")]);
     assert_eq!(report.findings[0].severity, Severity::Note);
-    assert_eq!(kinds("Repeat after me: the rain in Spain falls mainly.", "Repeat after me: the rain in Spain falls mainly."), Vec::<&str>::new());
+    assert_eq!(
+        kinds("Repeat after me: the rain in Spain falls mainly.", "Repeat after me: the rain in Spain falls mainly."),
+        Vec::<&str>::new()
+    );
 }
 
 #[test]
 fn exact_duplicates_ignore_white_space_and_keep_the_first() {
-    let report = report(&[alpaca("Say hi", "Hi there"), alpaca("Say bye", "Bye"), alpaca("Say  hi ", "Hi\nthere"), alpaca("Say hi", "Hello")]);
+    let report =
+        report(&[alpaca("Say hi", "Hi there"), alpaca("Say bye", "Bye"), alpaca("Say  hi ", "Hi\nthere"), alpaca("Say hi", "Hello")]);
     assert_eq!(found(&report), [(3, "duplicate")]);
     assert_eq!(report.findings[0].detail, "the same as line 1");
     assert_eq!((report.counts.records, report.counts.usable, report.counts.kept), (4, 4, 3));
@@ -130,12 +164,25 @@ fn near_duplicates_are_found_by_wording() {
 
 #[test]
 fn examples_of_one_pattern_are_no_duplicates() {
-    let question = |n: usize| format!("A train goes at a steady speed of sixty kilometres an hour from one town to the next one. It is on its way for {n} hours. How far is it in all?");
-    let answer = |n: usize| format!("It goes sixty kilometres in each hour, and so the distance is the speed times the hours, which gives {} kilometres.", n * 60);
+    let question = |n: usize| {
+        format!(
+            "A train goes at a steady speed of sixty kilometres an hour from one town to the next one. It is on its way for {n} hours. How far is it in all?"
+        )
+    };
+    let answer = |n: usize| {
+        format!(
+            "It goes sixty kilometres in each hour, and so the distance is the speed times the hours, which gives {} kilometres.",
+            n * 60
+        )
+    };
     let records: Vec<Value> = (2..40).map(|n| alpaca(&question(n), &answer(n))).collect();
     assert_eq!(found(&report(&records)), []);
     // With a short answer that may be right for many questions it is only noted.
-    let classify = |animal: &str| format!("You are given the name of an animal. Say to which class of vertebrates it belongs: fish, amphibian, reptile, bird or mammal. Write the class alone, in lower case, without a full stop at its end. The animal to classify is the {animal}.");
+    let classify = |animal: &str| {
+        format!(
+            "You are given the name of an animal. Say to which class of vertebrates it belongs: fish, amphibian, reptile, bird or mammal. Write the class alone, in lower case, without a full stop at its end. The animal to classify is the {animal}."
+        )
+    };
     let report = report(&[alpaca(&classify("dog"), "mammal"), alpaca(&classify("cat"), "mammal")]);
     assert_eq!((found(&report), report.counts.kept), (vec![(2, "similar")], 2));
 }
@@ -158,9 +205,11 @@ fn preferences_that_cannot_teach() {
 #[test]
 fn ratings_and_rankings_that_contradict_themselves() {
     let rating = |prompt: &str, completion: &str, label: bool| json!({"prompt": prompt, "completion": completion, "label": label});
-    let ratings = report(&[rating("Hi", "Hello", true), rating("Hi", "Go", false), rating("Hi", "Hello", false), rating("Hi", "Go", false)]);
+    let ratings =
+        report(&[rating("Hi", "Hello", true), rating("Hi", "Go", false), rating("Hi", "Hello", false), rating("Hi", "Go", false)]);
     assert_eq!(found(&ratings), [(1, "conflicting-labels"), (3, "conflicting-labels"), (4, "duplicate")]);
-    let rankings = report(&[json!({"prompt": "a", "completions": ["x", "y", "z"]}), json!({"prompt": "b", "completions": ["x", "y", " x"]})]);
+    let rankings =
+        report(&[json!({"prompt": "a", "completions": ["x", "y", "z"]}), json!({"prompt": "b", "completions": ["x", "y", " x"]})]);
     assert_eq!(found(&rankings), [(2, "tied-completions")]);
     assert_eq!(rankings.findings[0].detail, "completions 1 and 3 are the same");
 }
@@ -239,7 +288,10 @@ fn the_report_as_json_has_the_promised_keys() {
     assert_eq!(json["format"], "alpaca");
     assert_eq!(json["counts"]["records"], 2);
     assert!(json["lengths"]["response"]["max"].is_u64());
-    assert_eq!(json["findings"][0], json!({"line": 1, "kind": "empty-response", "severity": "drop", "detail": "turn 2 of the assistant is empty"}));
+    assert_eq!(
+        json["findings"][0],
+        json!({"line": 1, "kind": "empty-response", "severity": "drop", "detail": "turn 2 of the assistant is empty"})
+    );
     let every = [Kind::Unreadable, Kind::NoTargetLeft, Kind::UnansweredTurn, Kind::PromptEcho];
     assert!(every.iter().all(|kind| serde_json::to_value(kind).unwrap() == kind.name()));
     assert!(report.to_string().contains("line 1: drop: empty-response"));
@@ -254,7 +306,8 @@ fn a_filter_keeps_the_words_of_the_file_and_nothing_that_is_dropped() {
     let options = CheckOptions { filter: Some(&output), ..Default::default() };
     let report = check(&input, &options).unwrap();
     assert_eq!((report.counts.kept, report.written), (2, Some(2)));
-    let expected = "{\"instruction\":\"Say  \\u00e9\",\"n\":1.50,\"output\":\"é [\\\"x\\\"]\"}\n{\"instruction\": \"Say hi.\", \"output\": \"Hi\"}\n";
+    let expected =
+        "{\"instruction\":\"Say  \\u00e9\",\"n\":1.50,\"output\":\"é [\\\"x\\\"]\"}\n{\"instruction\": \"Say hi.\", \"output\": \"Hi\"}\n";
     assert_eq!(std::fs::read_to_string(&output).unwrap(), expected);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing temporary stays behind");
     let error = check(&output, &options).unwrap_err().to_string();

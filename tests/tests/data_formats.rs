@@ -67,7 +67,10 @@ fn openai_tool_calls_get_their_arguments_as_objects() {
         Format::Messages,
     );
     let Record::Conversation { messages, tools } = record else { panic!() };
-    assert_eq!(messages[1].extra["tool_calls"], json!([{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}]));
+    assert_eq!(
+        messages[1].extra["tool_calls"],
+        json!([{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}])
+    );
     assert_eq!(messages[2].extra["tool_call_id"], "c1");
     assert_eq!(tools[0]["function"]["name"], "weather");
     assert_eq!(messages[1].to_value()["role"], "assistant");
@@ -197,10 +200,21 @@ fn sides_that_are_equal_still_leave_an_answer() {
 
 #[test]
 fn ratings() {
-    let expected = Record::Rating { prompt: turns([Message::user("Hi")]), completion: turns([Message::assistant("Hello")]), label: true, tools: vec![] };
+    let expected = Record::Rating {
+        prompt: turns([Message::user("Hi")]),
+        completion: turns([Message::assistant("Hello")]),
+        label: true,
+        tools: vec![],
+    };
     for (line, format) in [
-        (r#"{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello"}], "label": true}"#, Format::Rating),
-        (r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "label": true}"#, Format::RatingMessages),
+        (
+            r#"{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello"}], "label": true}"#,
+            Format::Rating,
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "label": true}"#,
+            Format::RatingMessages,
+        ),
         (r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "label": 1}"#, Format::RatingShareGpt),
         (r#"{"instruction": "Hi", "output": "Hello", "kto_tag": true}"#, Format::RatingAlpaca),
     ] {

@@ -27,11 +27,8 @@ pub(crate) fn record(map: &Object, format: Format) -> Result<Record, Problem> {
         }),
         Format::RankingIds => {
             let list = list(map, "completions_ids")?;
-            let completions: Result<Vec<Passage>, Problem> = list
-                .iter()
-                .enumerate()
-                .map(|(i, item)| ids(item, &format!("completions_ids[{i}]")).map(Passage::Ids))
-                .collect();
+            let completions: Result<Vec<Passage>, Problem> =
+                list.iter().enumerate().map(|(i, item)| ids(item, &format!("completions_ids[{i}]")).map(Passage::Ids)).collect();
             Ok(Record::Ranking { prompt: ids_field(map, "prompt_ids")?, completions: several(completions?)?, tools })
         }
         Format::PreferenceMessages => {
@@ -152,7 +149,10 @@ fn shared_turns(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
     let shared = chosen.iter().zip(&rejected).take(most).take_while(same).count();
     if shared == 0 {
-        return Err(Problem::new("`chosen` and `rejected` to begin with the same turns, their prompt", "two that differ from the first turn on"));
+        return Err(Problem::new(
+            "`chosen` and `rejected` to begin with the same turns, their prompt",
+            "two that differ from the first turn on",
+        ));
     }
     rejected.drain(..shared);
     let answer = chosen.split_off(shared);

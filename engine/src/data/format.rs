@@ -103,15 +103,21 @@ impl Format {
     /// Which objectives its examples serve.
     pub fn objective(self) -> Objective {
         match self {
-            Format::Messages | Format::Alpaca | Format::ShareGpt | Format::PromptCompletion | Format::Text | Format::Ids | Format::Seeds => {
-                Objective::Supervised
-            }
+            Format::Messages
+            | Format::Alpaca
+            | Format::ShareGpt
+            | Format::PromptCompletion
+            | Format::Text
+            | Format::Ids
+            | Format::Seeds => Objective::Supervised,
             Format::Preference
             | Format::PreferenceMessages
             | Format::PreferenceShareGpt
             | Format::PreferenceAlpaca
             | Format::PreferenceIds => Objective::Preference,
-            Format::Rating | Format::RatingMessages | Format::RatingShareGpt | Format::RatingAlpaca | Format::RatingIds => Objective::Rating,
+            Format::Rating | Format::RatingMessages | Format::RatingShareGpt | Format::RatingAlpaca | Format::RatingIds => {
+                Objective::Rating
+            }
             Format::Ranking | Format::RankingIds => Objective::Ranking,
         }
     }

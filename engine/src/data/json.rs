@@ -62,9 +62,8 @@ pub(crate) fn keys_of(map: &Map<String, Value>) -> String {
 /// Parses one record. `line` is the line of its first byte, so that errors name lines of the file.
 pub(crate) fn parse_object(bytes: &[u8], line: u64) -> Result<Map<String, Value>, Problem> {
     const EXPECTED: &str = "a JSON object";
-    let text = core::str::from_utf8(bytes).map_err(|e| {
-        Problem::new("text in UTF-8", format!("a byte that is not UTF-8, {} bytes into the record", e.valid_up_to()))
-    })?;
+    let text = core::str::from_utf8(bytes)
+        .map_err(|e| Problem::new("text in UTF-8", format!("a byte that is not UTF-8, {} bytes into the record", e.valid_up_to())))?;
     let trimmed = text.trim_matches([' ', '\t', '\r', '\n', '\u{feff}']);
     if let Some(at) = trimmed.find('\0') {
         return Err(Problem::new(EXPECTED, format!("a NUL byte {at} bytes into the record")));

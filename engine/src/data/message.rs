@@ -129,8 +129,9 @@ pub(crate) fn tools_from(map: &Map<String, Value>) -> Result<Vec<Value>, Problem
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
         Some(Value::String(text)) => {
-            parsed = serde_json::from_str::<Value>(text)
-                .map_err(|e| Problem::new("`tools` to be a list, or a string that holds one as JSON", format!("a string that is not JSON: {e}")))?;
+            parsed = serde_json::from_str::<Value>(text).map_err(|e| {
+                Problem::new("`tools` to be a list, or a string that holds one as JSON", format!("a string that is not JSON: {e}"))
+            })?;
             &parsed
         }
         Some(other) => other,
@@ -280,7 +281,10 @@ fn read_parts(parts: &[Value], message: &mut Message, place: &str) -> Result<(),
             }
             (kind, _) => {
                 let shown: String = kind.chars().take(40).collect();
-                return Err(Problem::new(format!("{place} to hold text (this model reads nothing else)"), format!("a part of type `{shown}`")));
+                return Err(Problem::new(
+                    format!("{place} to hold text (this model reads nothing else)"),
+                    format!("a part of type `{shown}`"),
+                ));
             }
         }
     }

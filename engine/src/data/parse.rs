@@ -110,9 +110,10 @@ pub(crate) fn alpaca_prompt(map: &Object) -> Result<Vec<Message>, Problem> {
 pub(crate) fn sharegpt_turns(map: &Object) -> Result<Vec<Message>, Problem> {
     let mut messages = messages_from(field(map, "conversations")?, "conversations")?;
     if let Some(system) = optional_text(map, "system")?
-        && messages.first().is_none_or(|m| m.role != "system") {
-            messages.insert(0, Message::system(system));
-        }
+        && messages.first().is_none_or(|m| m.role != "system")
+    {
+        messages.insert(0, Message::system(system));
+    }
     Ok(messages)
 }
 

@@ -56,7 +56,10 @@ impl Fault {
                 return (format!("records of at most {} MiB", MAX_RECORD_BYTES >> 20), "a longer one".into());
             }
             Fault::UnclosedString(line) => {
-                return ("strings that end on their line (a line break inside is written \\n)".into(), format!("a string still open at the end of line {line}"));
+                return (
+                    "strings that end on their line (a line break inside is written \\n)".into(),
+                    format!("a string still open at the end of line {line}"),
+                );
             }
             Fault::Mismatch(line) => {
                 return ("brackets that close what was opened last".into(), format!("a bracket of the other kind on line {line}"));
@@ -64,7 +67,9 @@ impl Fault {
             Fault::EmptyElement => ("a record between two commas", "nothing"),
             Fault::TrailingComma => ("a record after the comma", "the end of the array"),
             Fault::MissingComma => ("`,` or `]` after a record", "something else"),
-            Fault::Unfinished => ("a record that closes all its brackets and strings", "the end of the file, or the start of the next record"),
+            Fault::Unfinished => {
+                ("a record that closes all its brackets and strings", "the end of the file, or the start of the next record")
+            }
             Fault::ArrayNotClosed => ("`]` at the end of the array", "the end of the file"),
             Fault::AfterEnd => ("nothing after the array's `]`", "more text"),
             Fault::GivenUp => ("a JSON array", "damage in so many places that the rest of the file was not searched"),
@@ -202,10 +207,11 @@ fn lines<S: Read + Seek>(feed: &mut Feed<'_, S>, out: &mut Index) -> io::Result<
         let mut rest = chunk;
         let mut at = start;
         if at == 0
-            && let Some(after) = rest.strip_prefix(b"\xef\xbb\xbf") {
-                rest = after;
-                at = 3;
-            }
+            && let Some(after) = rest.strip_prefix(b"\xef\xbb\xbf")
+        {
+            rest = after;
+            at = 3;
+        }
         loop {
             let end = rest.iter().position(|&b| b == b'\n');
             let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
@@ -240,7 +246,9 @@ struct Place {
 enum State {
     BeforeArray,
     /// Where an element may begin; after a comma one must.
-    Before { comma: bool },
+    Before {
+        comma: bool,
+    },
     Within,
     After,
     /// After damage: only the look of a record's start is looked for.
@@ -346,9 +354,11 @@ impl<'a> Elements<'a> {
             },
             State::Within => {
                 if let Some(place) = found
-                    && place.offset > self.begin.offset && self.next_start.is_none() {
-                        self.next_start = Some(place);
-                    }
+                    && place.offset > self.begin.offset
+                    && self.next_start.is_none()
+                {
+                    self.next_start = Some(place);
+                }
                 return self.within(b, here);
             }
             State::After => match b {

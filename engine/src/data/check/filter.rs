@@ -14,9 +14,10 @@ use crate::data::{DataError, Dataset};
 pub(super) fn write(data: &Dataset, dropped: &[bool], out: &Path) -> Result<usize, DataError> {
     let io = |source| DataError::Io { path: out.to_path_buf(), source };
     if let (Ok(a), Ok(b)) = (fs::canonicalize(data.path()), fs::canonicalize(out))
-        && a == b {
-            return Err(DataError::SameFile { path: out.to_path_buf() });
-        }
+        && a == b
+    {
+        return Err(DataError::SameFile { path: out.to_path_buf() });
+    }
     let temporary = beside(out);
     let result = copy(data, dropped, &temporary).and_then(|written| {
         fs::rename(&temporary, out)?;

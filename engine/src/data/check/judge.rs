@@ -56,7 +56,7 @@ pub(super) fn judge(record: &Record, found: &mut dyn FnMut(Kind, String)) {
     }
 }
 
-/// What was said before an answer.
+/// What was said before an answer: everything, and of it the last question.
 struct Before<'a> {
     all: &'a str,
     question: &'a str,
@@ -141,10 +141,9 @@ fn sides(prompt: &Passage, side: &Passage, liked: bool, what: &str, found: &mut 
     }
     match (prompt, side) {
         (Passage::Ids(_), Passage::Ids(ids)) => {
-            if liked
-                && let Some(detail) = repetition::stuck_ids(ids) {
-                    found(Kind::Repetition, format!("{what}: {detail}"));
-                }
+            if liked && let Some(detail) = repetition::stuck_ids(ids) {
+                found(Kind::Repetition, format!("{what}: {detail}"));
+            }
         }
         (prompt, side) => {
             let all = passage_text(prompt);
@@ -159,26 +158,31 @@ fn sides(prompt: &Passage, side: &Passage, liked: bool, what: &str, found: &mut 
 
 /// One answer against what came before it.
 fn answer(before: &Before<'_>, text: &str, liked: bool, what: &str, found: &mut dyn FnMut(Kind, String)) {
-    if text.trim().is_empty() {
+    if says_nothing(text) {
         return found(Kind::EmptyResponse, format!("{what} is empty"));
     }
     if !liked {
         return;
     }
-    if !repetition::is_asked_for(before.all) && !repetition::is_asked_for(before.question) {
+    if !repetition::is_asked_for(before.all) {
         if let Some(detail) = repetition::stuck(text) {
             found(Kind::Repetition, format!("{what}: {detail}"));
         }
         echo(before.question, text, what, found);
     }
-    let context = format!("{}\n{}", before.all, before.question);
-    if let Some(detail) = language::mismatch(&context, before.question, text) {
+    if let Some(detail) = language::mismatch(before.all, before.question, text) {
         found(Kind::WrongLanguage, format!("{what}: {detail}"));
     }
     placeholder(before, text, what, found);
     boilerplate(text, what, found);
     cut_off(text, what, found);
     damaged(text, found);
+}
+
+/// White space, dots and dashes, or the mark that generated sets leave where nothing was said.
+fn says_nothing(text: &str) -> bool {
+    let text = text.trim();
+    text.chars().all(|c| matches!(c, '.' | '…' | '。' | '-' | '–' | '—' | '_' | ' ' | '\n')) || text == "<nooutput>" || text == "<no output>"
 }
 
 /// The question again, instead of an answer or before it.
@@ -205,14 +209,15 @@ fn placeholder(before: &Before<'_>, text: &str, what: &str, found: &mut dyn FnMu
     let mut names: Vec<&str> = Vec::new();
     for piece in plain.split("{{").skip(1) {
         let Some(name) = piece.split("}}").next().map(str::trim) else { continue };
-        let is_name = !name.is_empty() && name.len() <= 40 && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ' ' | '-' | '.'));
+        let is_name =
+            !name.is_empty() && name.len() <= 40 && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ' ' | '-' | '.'));
         if is_name && piece.contains("}}") && !names.contains(&name) {
             names.push(name);
         }
     }
-    let of_templates = ["template", "jinja", "handlebars", "mustache", "angular", "vue", "liquid", "django", "模板"];
-    let asked = before.all.to_lowercase() + &before.question.to_lowercase();
-    if !names.is_empty() && !of_templates.iter().any(|word| asked.contains(word)) {
+    let of_templates = |word: &&str| before.all.to_lowercase().contains(*word);
+    const TEMPLATES: [&str; 9] = ["template", "jinja", "handlebars", "mustache", "angular", "vue", "liquid", "django", "模板"];
+    if !names.is_empty() && !TEMPLATES.iter().any(of_templates) {
         let list: Vec<String> = names.iter().take(4).map(|name| format!("{{{{{name}}}}}")).collect();
         found(Kind::Placeholder, format!("{what} holds {}: fill it in, or the model will say it so", list.join(", ")));
     }

@@ -147,13 +147,13 @@ pub(super) fn mismatch(context: &str, question: &str, answer: &str) -> Option<St
 }
 
 /// Little words by language, chosen to be rare in the others.
-const PROFILES: [(&str, &[&str]); 6] = [
-    ("English", &["the", "of", "and", "to", "is", "that", "with", "for", "are", "this", "it", "be", "was", "by", "which", "from", "have", "you", "your", "can", "not", "they", "what", "how"]),
-    ("Spanish", &["el", "los", "las", "del", "que", "y", "en", "una", "por", "con", "para", "es", "su", "como", "más", "pero", "sus", "este", "muy", "lo", "son", "también", "cuál", "qué"]),
-    ("French", &["le", "les", "des", "est", "et", "une", "dans", "qui", "pour", "pas", "sur", "au", "avec", "ce", "vous", "sont", "il", "nous", "plus", "aux", "cette", "être", "du", "je"]),
-    ("German", &["der", "die", "das", "und", "ist", "nicht", "ein", "eine", "den", "von", "mit", "dem", "auf", "für", "sich", "auch", "des", "werden", "zu", "sie", "wie", "im", "oder", "sind"]),
-    ("Italian", &["il", "di", "che", "è", "un", "per", "della", "sono", "gli", "nel", "con", "alla", "dei", "delle", "questo", "più", "anche", "ma", "come", "lo", "una", "si", "del", "ha"]),
-    ("Portuguese", &["o", "os", "da", "do", "em", "um", "uma", "não", "com", "que", "para", "é", "mais", "dos", "das", "são", "ao", "pela", "pelo", "você", "também", "seu", "sua", "na"]),
+const PROFILES: [(&str, &str); 6] = [
+    ("English", "the of and to is that with for are this it be was by which from have you your can not they what how"),
+    ("Spanish", "el los las del que y en una por con para es su como más pero sus este muy lo son también cuál qué"),
+    ("French", "le les des est et une dans qui pour pas sur au avec ce vous sont il nous plus aux cette être du je"),
+    ("German", "der die das und ist nicht ein eine den von mit dem auf für sich auch des werden zu sie wie im oder sind"),
+    ("Italian", "il di che è un per della sono gli nel con alla dei delle questo più anche ma come lo una si del ha"),
+    ("Portuguese", "o os da do em um uma não com que para é mais dos das são ao pela pelo você também seu sua na"),
 ];
 
 /// Each little word, with a bit for every language that has it.
@@ -162,8 +162,8 @@ fn little_words() -> &'static HashMap<&'static str, u8> {
     WORDS.get_or_init(|| {
         let mut words = HashMap::new();
         for (i, (_, list)) in PROFILES.iter().enumerate() {
-            for word in *list {
-                *words.entry(*word).or_insert(0) |= 1 << i;
+            for word in list.split(' ') {
+                *words.entry(word).or_insert(0) |= 1 << i;
             }
         }
         words
@@ -221,23 +221,19 @@ fn latin_mismatch(question: &str, answer: &str) -> Option<String> {
 
 /// Whether something said before the answer speaks of translating, or of any language.
 fn names_a_language(text: &str) -> bool {
-    const WORDS: [&str; 62] = [
-        "translate", "translates", "translated", "translating", "translation", "translations", "translator", "language", "languages",
-        "multilingual", "bilingual", "english", "chinese", "mandarin", "cantonese", "japanese", "korean", "russian", "ukrainian", "arabic",
-        "hebrew", "greek", "hindi", "sanskrit", "bengali", "tamil", "urdu", "persian", "farsi", "thai", "spanish", "french", "german",
-        "italian", "portuguese", "latin", "turkish", "polish", "dutch", "vietnamese", "indonesian", "bulgarian", "serbian", "kanji", "kana",
-        "hiragana", "katakana", "hangul", "cyrillic", "pinyin", "romanize", "transliterate", "transliteration", "traduce", "traducir",
-        "traduire", "traduis", "traduisez", "übersetze", "übersetzen", "traduci", "inglés",
-    ];
-    const ANYWHERE: [&str; 68] = [
-        "翻译", "翻譯", "译", "譯", "英语", "英文", "英語", "中文", "汉语", "漢語", "普通话", "国语", "日语", "日文", "日語", "日本語", "韩语", "韩文",
-        "法语", "法文", "德语", "德文", "俄语", "俄文", "西班牙语", "西班牙文", "葡萄牙语", "意大利语", "阿拉伯语", "拉丁", "希腊语", "外语", "双语",
-        "拼音", "英訳", "和訳", "ロシア語", "フランス語", "ドイツ語", "スペイン語", "イタリア語", "ポルトガル語", "アラビア語", "ギリシャ語", "タイ語", "中国語", "韓国語", "俄語", "法語", "德語", "韓語",
-        "粤语", "粵語", "文言文", "世界语", "梵文", "한국어", "영어", "중국어", "일본어", "번역", "перевед", "перевод", "английск", "русск", "ترجم", "inglês", "anglais",
-    ];
+    const WORDS: &str = "translate translates translated translating translation translations translator language languages multilingual bilingual english \
+        chinese mandarin cantonese japanese korean russian ukrainian arabic hebrew greek hindi sanskrit bengali tamil urdu persian farsi \
+        thai spanish french german italian portuguese latin turkish polish dutch vietnamese indonesian bulgarian serbian kanji kana \
+        hiragana katakana hangul cyrillic pinyin romanize transliterate transliteration traduce traducir traduire traduis traduisez \
+        übersetze übersetzen traduci inglés";
+    const ANYWHERE: &str = "翻译 翻譯 译 譯 英语 英文 英語 中文 汉语 漢語 普通话 国语 日语 日文 日語 日本語 韩语 韩文 法语 法文 德语 德文 俄语 \
+        俄文 西班牙语 西班牙文 葡萄牙语 意大利语 阿拉伯语 拉丁 希腊语 外语 双语 拼音 英訳 和訳 ロシア語 フランス語 ドイツ語 \
+        スペイン語 イタリア語 ポルトガル語 アラビア語 ギリシャ語 タイ語 中国語 韓国語 俄語 法語 德語 韓語 粤语 粵語 文言文 世界语 \
+        梵文 한국어 영어 중국어 일본어 번역 перевед перевод английск русск ترجم inglês \
+        anglais";
     static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
-    let words = SET.get_or_init(|| WORDS.into_iter().collect());
+    let words = SET.get_or_init(|| WORDS.split_whitespace().collect());
     let lower = text.to_lowercase();
     lower.split(|c: char| !c.is_alphabetic()).any(|word| words.contains(word))
-        || !lower.is_ascii() && ANYWHERE.iter().any(|word| lower.contains(word))
+        || !lower.is_ascii() && ANYWHERE.split_whitespace().any(|word| lower.contains(word))
 }

@@ -181,7 +181,12 @@ impl<'a> Check<'a> {
         self.truncated += 1;
         let unit = self.unit();
         if length.prompt >= max {
-            self.add(example, kinds, Kind::NoTargetLeft, format!("{} {unit} before the first to learn, max_length is {max}", length.prompt));
+            self.add(
+                example,
+                kinds,
+                Kind::NoTargetLeft,
+                format!("{} {unit} before the first to learn, max_length is {max}", length.prompt),
+            );
         } else {
             self.add(example, kinds, Kind::Truncated, format!("{} {unit}, max_length is {max}", length.total));
         }
@@ -198,9 +203,10 @@ impl<'a> Check<'a> {
         }
         let severity = kind.severity();
         if severity >= Severity::Drop
-            && let Some(dropped) = self.dropped.get_mut(example) {
-                *dropped = true;
-            }
+            && let Some(dropped) = self.dropped.get_mut(example)
+        {
+            *dropped = true;
+        }
         if self.findings.len() >= self.options.max_findings {
             self.unlisted += 1;
             return;

@@ -26,13 +26,12 @@ pub(super) fn stuck_ids(ids: &[u32]) -> Option<String> {
 
 /// Whether a prompt asks for the same thing again and again.
 pub(super) fn is_asked_for(prompt: &str) -> bool {
-    const WORDS: [&str; 16] = [
-        "repeat", "repeats", "repeated", "repeatedly", "repeating", "repetition", "repetitive", "lyrics", "song", "chorus", "chant", "refrain",
-        "mantra", "rhyme", "times", "loop",
-    ];
+    const WORDS: &str =
+        "repeat repeats repeated repeatedly repeating repetition repetitive lyrics song chorus chant refrain mantra rhyme times loop";
     const CHINESE: [&str; 8] = ["重复", "重複", "遍", "歌", "复读", "押韵", "顺口溜", "绕口令"];
     let lower = prompt.to_lowercase();
-    lower.split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word)) || CHINESE.iter().any(|word| lower.contains(word))
+    lower.split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.split(' ').any(|w| w == word))
+        || CHINESE.iter().any(|word| lower.contains(word))
 }
 
 struct Run {

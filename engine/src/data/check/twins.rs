@@ -208,7 +208,9 @@ fn turns(record: &Record) -> Option<Vec<Turn>> {
     };
     match record {
         Record::Tokens { .. } => return None,
-        Record::Preference { prompt: Passage::Ids(_), .. } | Record::Rating { prompt: Passage::Ids(_), .. } | Record::Ranking { prompt: Passage::Ids(_), .. } => {
+        Record::Preference { prompt: Passage::Ids(_), .. }
+        | Record::Rating { prompt: Passage::Ids(_), .. }
+        | Record::Ranking { prompt: Passage::Ids(_), .. } => {
             return None;
         }
         Record::Text { text } => out.push(plain("text", text, true)),

@@ -36,11 +36,14 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     for (at, c) in text.char_indices() {
         let joins = c.is_alphanumeric() && !is_ideograph(c) || matches!(c, '\'' | '’') && word.is_some();
         if joins {
-            let (hash, kind, begin) = word.unwrap_or((0xcbf2_9ce4_8422_2325, Kind::Word, at));
+            let (mut hash, kind, begin) = word.unwrap_or((0xcbf2_9ce4_8422_2325, Kind::Word, at));
             let kind = if c.is_numeric() { Kind::Number } else { kind };
-            let mut hash = hash;
-            for lower in c.to_lowercase() {
-                hash = mix(hash ^ u64::from(lower));
+            if c.is_ascii() {
+                hash = mix(hash ^ u64::from(c.to_ascii_lowercase()));
+            } else {
+                for lower in c.to_lowercase() {
+                    hash = mix(hash ^ u64::from(lower));
+                }
             }
             word = Some((hash, kind, begin));
         } else {
@@ -76,7 +79,37 @@ pub(super) fn clip(text: &str) -> &str {
 }
 
 fn is_symbol(c: char) -> bool {
-    matches!(c, '+' | '*' | '/' | '=' | '<' | '>' | '^' | '%' | '&' | '|' | '~' | '#' | '@' | '$' | '\\' | '_' | '{' | '}' | '[' | ']' | '×' | '÷' | '≤' | '≥' | '≠' | '√' | '€' | '£' | '¥')
+    matches!(
+        c,
+        '+' | '*'
+            | '/'
+            | '='
+            | '<'
+            | '>'
+            | '^'
+            | '%'
+            | '&'
+            | '|'
+            | '~'
+            | '#'
+            | '@'
+            | '$'
+            | '\\'
+            | '_'
+            | '{'
+            | '}'
+            | '['
+            | ']'
+            | '×'
+            | '÷'
+            | '≤'
+            | '≥'
+            | '≠'
+            | '√'
+            | '€'
+            | '£'
+            | '¥'
+    )
 }
 
 /// Characters of scripts that are written without spaces: each stands for itself.
