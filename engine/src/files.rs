@@ -5,9 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+/// What stands behind the name of a file that is not complete yet.
+pub(crate) const UNFINISHED: &str = ".tmp";
+
 /// Replaces or creates `path` so that, whatever happens, it holds either what it held before or all that `fill` writes.
 ///
-/// Writes to a neighbour with `.tmp` behind its name, flushes it to the disk, renames it, and flushes the folder. A neighbour that a crash
+/// Writes to a neighbour with [`UNFINISHED`] behind its name, flushes it to the disk, renames it, and flushes the folder. A neighbour that a crash
 /// left behind is overwritten. Not for two writers of the same path at once.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
-    name.push(".tmp");
+    name.push(UNFINISHED);
     path.with_file_name(name)
 }
 

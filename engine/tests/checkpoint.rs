@@ -146,6 +146,9 @@ fn if_none_is_whole_that_is_an_error_and_not_a_beginning() {
         fs::write(folder.path().join(name), b"?").unwrap();
     }
     assert!(load_latest(folder.path()).unwrap().is_none());
+    // What a killed writer left goes, what is not ours stays.
+    Job::at(3, 40).write(folder.path());
+    assert_eq!(names(folder.path()), ["adapter.attune", "step-.checkpoint", "step-0000000003.checkpoint", "step-1.checkpoint"]);
 }
 
 #[test]

@@ -107,7 +107,12 @@ pub fn detect(path: &Path) -> Result<Form, Error> {
         if path.join(peft::CONFIG).is_file() {
             return Ok(Form::Peft(path.to_path_buf()));
         }
-        return Err(Error::NotAnAdapter { path: path.to_path_buf(), found: "a folder with neither adapter.attune nor adapter_config.json".into() });
+        let found = if path.join("checkpoint").is_dir() {
+            "a run folder whose job has not ended: resume it"
+        } else {
+            "a folder with neither adapter.attune nor adapter_config.json"
+        };
+        return Err(Error::NotAnAdapter { path: path.to_path_buf(), found: found.into() });
     }
     if path.file_name().is_some_and(|name| name == peft::CONFIG || name == peft::TENSORS) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -89,11 +89,15 @@ fn pairs(path: &Path, tensors: &Tensors, config: &Config, spec: &Spec) -> Result
     for ((layer, module), sides) in found {
         let (Some(module), [Some(a), Some(b)]) = (Module::ALL.get(usize::from(module)).copied(), sides) else { continue };
         let name = module_name(prefix, layer, module);
-        let rank = config.rank_of(&name);
+        let (rank, alpha) = config.rank_and_alpha(&name).map_err(|key| Error::Setting {
+            path: path.to_path_buf(),
+            key: key.into(),
+            expected: "patterns that can be decided in a few steps",
+            found: format!("one that cannot be decided for {}", short(&name)),
+        })?;
         let (inputs, outputs) = spec.module_dims(module);
         check_tensor(path, a, [rank, inputs])?;
         check_tensor(path, b, [outputs, rank])?;
-        let alpha = config.alpha_of(&name);
         pairs.insert((layer, module as u8), Pair { rank, alpha, a: a.1.clone(), b: b.1.clone() });
     }
     Ok(Pairs { use_rslora: config.use_rslora, hugging_face_rows: true, pairs })

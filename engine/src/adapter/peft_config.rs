@@ -121,14 +121,11 @@ impl Config {
         Some(found && (!listed || self.layers.as_ref().is_none_or(|layers| layers.contains(&layer))))
     }
 
-    /// The rank of a linear.
-    pub(super) fn rank_of(&self, name: &str) -> usize {
-        first_match(&self.rank_pattern, name).unwrap_or(self.rank)
-    }
-
-    /// The alpha of a linear.
-    pub(super) fn alpha_of(&self, name: &str) -> f32 {
-        first_match(&self.alpha_pattern, name).unwrap_or(self.alpha)
+    /// Rank and alpha of a linear; the setting whose pattern cannot be decided, if there is one.
+    pub(super) fn rank_and_alpha(&self, name: &str) -> Result<(usize, f32), &'static str> {
+        let rank = first_match(&self.rank_pattern, name).map_err(|_| "rank_pattern")?;
+        let alpha = first_match(&self.alpha_pattern, name).map_err(|_| "alpha_pattern")?;
+        Ok((rank.unwrap_or(self.rank), alpha.unwrap_or(self.alpha)))
     }
 }
 
@@ -145,8 +142,13 @@ impl Names {
     }
 }
 
-fn first_match<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Option<T> {
-    patterns.iter().find(|(pattern, _)| pattern.is_match(name).unwrap_or(false)).map(|(_, value)| *value)
+fn first_match<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Result<Option<T>, fancy_regex::Error> {
+    for (pattern, value) in patterns {
+        if pattern.is_match(name)? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
 }
 
 struct Settings<'a> {

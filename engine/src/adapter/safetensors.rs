@@ -47,7 +47,8 @@ impl Tensors {
         }
         let mut header = vec![0; size as usize];
         file.read_exact(&mut header).map_err(io(path, "reading"))?;
-        let Infos(infos) = serde_json::from_slice(&header).map_err(|e| wrong(format!("header: {e}")))?;
+        let header = std::str::from_utf8(&header).map_err(|e| wrong(format!("header: {e}")))?;
+        let Infos(infos) = serde_json::from_str(header).map_err(|e| wrong(format!("header: {e}")))?;
         let tensors = Tensors { file, path: path.to_path_buf(), data: 8 + size, infos };
         tensors.check(len - 8 - size).map_err(wrong)?;
         Ok(tensors)
@@ -151,10 +152,11 @@ impl<'de> Deserialize<'de> for Infos {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Infos, A::Error> {
                 let mut infos = BTreeMap::new();
+                let mut metadata: Option<BTreeMap<String, String>> = None;
                 while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
-                        map.next_value::<serde::de::IgnoredAny>()?;
-                    } else if infos.contains_key(&name) {
+                    if name == "__metadata__" && metadata.is_none() {
+                        metadata = Some(map.next_value()?);
+                    } else if infos.contains_key(&name) || name == "__metadata__" {
                         return Err(A::Error::custom(format!("tensor {} occurs twice", super::error::short(&name))));
                     } else {
                         infos.insert(name, map.next_value()?);

@@ -190,10 +190,9 @@ pub fn write(folder: &Path, state: &State<'_>) -> Result<PathBuf, Error> {
 /// [`Error::Io`].
 pub fn clear(folder: &Path) -> Result<(), Error> {
     let io = |source| Error::Io { path: folder.to_path_buf(), doing: "removing old checkpoints", source };
-    for step in steps(folder).map_err(io)? {
-        fs::remove_file(folder.join(file_name(step))).map_err(io)?;
-    }
-    Ok(())
+    let found = list(folder).map_err(io)?;
+    let whole = found.steps.iter().map(|step| folder.join(file_name(*step)));
+    whole.chain(found.unfinished).try_for_each(fs::remove_file).map_err(io)
 }
 
 /// Everything before the payload.
@@ -229,31 +228,45 @@ fn checksum(prefix: &[u8], header: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// Leaves `newest`, the one before it, and nothing that a crash cut short.
 fn prune(folder: &Path, newest: u64) -> io::Result<()> {
-    let steps = steps(folder)?;
-    let stay: Vec<u64> = steps.iter().copied().filter(|step| *step <= newest).take(KEEP).collect();
-    for step in steps.into_iter().filter(|step| !stay.contains(step)) {
-        fs::remove_file(folder.join(file_name(step)))?;
-    }
-    Ok(())
+    let found = list(folder)?;
+    let stay: Vec<u64> = found.steps.iter().copied().filter(|step| *step <= newest).take(KEEP).collect();
+    let go = found.steps.iter().filter(|step| !stay.contains(step)).map(|step| folder.join(file_name(*step)));
+    go.chain(found.unfinished).try_for_each(fs::remove_file)
 }
 
-/// The steps of the folder's checkpoints, the latest first.
-fn steps(folder: &Path) -> io::Result<Vec<u64>> {
+/// What a folder holds.
+#[derive(Default)]
+struct Found {
+    /// The latest first.
+    steps: Vec<u64>,
+    /// What a writer left that was killed.
+    unfinished: Vec<PathBuf>,
+}
+
+fn list(folder: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(error),
     };
-    let mut steps = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix(START)?.strip_suffix(END)?.parse::<u64>().ok());
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let whole = name.strip_suffix(files::UNFINISHED).unwrap_or(name);
         // Only names that this module writes.
-        steps.extend(step.filter(|step| name.to_str() == Some(&file_name(*step))));
+        let step = whole.strip_prefix(START).and_then(|rest| rest.strip_suffix(END)?.parse().ok()).filter(|step| file_name(*step) == whole);
+        match step {
+            Some(step) if whole == name => found.steps.push(step),
+            Some(_) => found.unfinished.push(entry.path()),
+            None => {}
+        }
     }
-    steps.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(steps)
+    found.steps.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
 }
 
 fn file_name(step: u64) -> String {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use attune_core::lora::Shape;
 use serde_json::Value;
 
-use super::{ALIGNMENT, BEST, Error, Header, MAGIC, MAX_HEADER, OPTIMIZER, PARAMS, PREFIX, Part, Progress, VERSION, checksum, file_name, payload_start, steps};
+use super::{ALIGNMENT, BEST, Error, Header, MAGIC, MAX_HEADER, OPTIMIZER, PARAMS, PREFIX, Part, Progress, VERSION, checksum, file_name, list, payload_start};
 
 /// Bytes that are checked at once.
 const CHUNK: usize = 1 << 16;
@@ -17,7 +17,7 @@ const CHUNK: usize = 1 << 16;
 /// # Errors
 /// [`Error::NoneWhole`] if there are some but all are damaged, [`Error::Version`] or [`Error::ByteOrder`] for the newest, [`Error::Io`].
 pub fn load_latest(folder: &Path) -> Result<Option<Saved>, Error> {
-    let steps = steps(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), doing: "listing checkpoints", source })?;
+    let steps = list(folder).map_err(|source| Error::Io { path: folder.to_path_buf(), doing: "listing checkpoints", source })?.steps;
     let mut newest = None;
     for step in &steps {
         match Saved::open(&folder.join(file_name(*step))) {
