@@ -30,7 +30,20 @@ pub mod checkpoint;
 pub mod data;
 #[doc(hidden)]
 pub mod doc;
+pub mod encode;
+mod error;
 mod files;
+pub mod job;
+pub mod memory;
+pub mod model;
+pub mod plan;
+pub mod report;
+pub mod session;
 pub mod template;
 pub mod tokenizer;
+pub mod tuner;
 
+pub use attune_core as core;
+pub use attune_cpu::Precision;
+pub use error::{Error, Result};
+pub use model::Model;

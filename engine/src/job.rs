@@ -1,0 +1,505 @@
+//! A tuning run from its beginning to its end, within a folder: settings, log, checkpoints, the adapter, a report.
+//!
+//! ```text
+//! RUN/config.json      everything that it takes to repeat the run
+//! RUN/log.jsonl        a line an update or evaluation
+//! RUN/checkpoint/      where to go on from after a crash
+//! RUN/adapter.attune   the adapter
+//! RUN/report.html      curves, memory, samples
+//! ```
+
+use crate::adapter::{Adapter, hex};
+use crate::checkpoint;
+use crate::data::{Dataset, Message, Record};
+use crate::encode;
+use crate::error::{Error, Result};
+use crate::files::replace;
+use crate::memory::Meter;
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::session::{GenerateOptions, Session, SessionOptions};
+use crate::template::MaskOptions;
+use crate::tuner::{EvalLog, Examples, Skipped, StepLog, TuneOptions, Tuner};
+use attune_core::rng;
+use attune_core::sampler::Sampling;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything that it takes to repeat a run: `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The version of Attune that wrote it.
+    #[serde(default)]
+    pub attune: String,
+    /// The model file.
+    pub model: PathBuf,
+    /// The hash of its tensors.
+    #[serde(default)]
+    pub model_hash: String,
+    /// What is learnt from.
+    pub data: PathBuf,
+    /// Its size and CRC-32.
+    #[serde(default)]
+    pub data_fingerprint: (u64, u32),
+    /// Held-out data.
+    #[serde(default)]
+    pub eval_data: Option<PathBuf>,
+    /// The share of `data` that is held out, where there is no `eval_data`.
+    #[serde(default)]
+    pub eval_split: f32,
+    /// The adapter that tuning starts from.
+    #[serde(default)]
+    pub init_adapter: Option<PathBuf>,
+    /// Prompts of the data that are answered before and after.
+    #[serde(default)]
+    pub samples: usize,
+    /// All options.
+    #[serde(flatten)]
+    pub options: TuneOptions,
+}
+
+impl Config {
+    /// A run of `model` on `data` with default options.
+    #[must_use]
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Config {
+        Config {
+            attune: env!("CARGO_PKG_VERSION").into(),
+            model: model.into(),
+            model_hash: String::new(),
+            data: data.into(),
+            data_fingerprint: (0, 0),
+            eval_data: None,
+            eval_split: 0.0,
+            init_adapter: None,
+            samples: 3,
+            options: TuneOptions::default(),
+        }
+    }
+}
+
+/// What a run tells whoever listens.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// So many records of the data were read and measured, of so many.
+    Preparing(usize, usize),
+    /// Updates are about to begin: from which, of how many.
+    Started(u64, u64),
+    /// An update is done.
+    Step(&'a StepLog),
+    /// An evaluation is done.
+    Eval(&'a EvalLog),
+    /// A checkpoint is written.
+    Saved(&'a Path),
+}
+
+/// A prompt answered before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What was asked.
+    pub prompt: String,
+    /// The base's answer (or the starting adapter's).
+    pub before: String,
+    /// The tuned one.
+    pub after: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Whether all updates were done (or early stopping ended it); else the listener asked for an end.
+    pub finished: bool,
+    /// The last update.
+    pub last: Option<StepLog>,
+    /// The last evaluation.
+    pub eval: Option<EvalLog>,
+    /// The best held-out loss, and after which update.
+    pub best: Option<(f64, u64)>,
+    /// What was planned.
+    pub plan: Plan,
+    /// Anonymous memory at its most, above what was resident before the run; where the system tells.
+    pub measured_peak: Option<u64>,
+    /// The adapter's file.
+    pub adapter: PathBuf,
+    /// The report's file; not written where the listener asked for an end.
+    pub report: Option<PathBuf>,
+}
+
+/// A run in its folder.
+pub struct Job {
+    folder: PathBuf,
+    config: Config,
+    model: Model,
+    train: Arc<Dataset>,
+    eval: Option<Arc<Dataset>>,
+    resume: bool,
+}
+
+impl Job {
+    /// Opens model and data and makes the folder. A folder that holds a run already is refused unless `force` says that it may be overwritten.
+    ///
+    /// # Errors
+    /// Files that cannot be read, options outside their range, a folder that is in use.
+    pub fn create(folder: impl Into<PathBuf>, config: Config, force: bool) -> Result<Job> {
+        let model = Model::open(&config.model)?;
+        let data = Arc::new(Dataset::open(&config.data)?);
+        Self::create_with(folder, config, model, data, force)
+    }
+
+    /// The same for a model and data that are open already (in memory, say).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_with(folder: impl Into<PathBuf>, mut config: Config, model: Model, train: Arc<Dataset>, force: bool) -> Result<Job> {
+        let folder = folder.into();
+        config.options.check(model.spec())?;
+        if !(0.0..1.0).contains(&config.eval_split) {
+            return Err(Error::option("--eval-split", "0 or more and less than 1", config.eval_split));
+        }
+        let used = folder.join("config.json").exists() || folder.join("checkpoint").exists();
+        if used && !force {
+            let reason = "it holds a run already; go on with --resume, or overwrite it with --force, or choose another folder";
+            return Err(Error::RunFolder { path: folder, reason: reason.into() });
+        }
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        for old in ["log.jsonl", "report.html", "adapter.attune"] {
+            remove(&folder.join(old))?;
+        }
+        let checkpoints = folder.join("checkpoint");
+        if checkpoints.exists() {
+            fs::remove_dir_all(&checkpoints).map_err(Error::io(&checkpoints))?;
+        }
+        config.attune = env!("CARGO_PKG_VERSION").into();
+        config.model_hash = hex(&model.base()?.hash());
+        config.data_fingerprint = train.fingerprint();
+        let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
+        config.options.evaluates = eval.is_some() || config.eval_split > 0.0;
+        let text = serde_json::to_string_pretty(&config).map_err(|e| Error::io(&folder)(e.into()))?;
+        write_whole(&folder.join("config.json"), &text)?;
+        Ok(Job { folder, config, model, train, eval, resume: false })
+    }
+
+    /// Takes a run up again from its last good checkpoint (from its beginning where there is none). Only `threads` may differ from the first time.
+    ///
+    /// # Errors
+    /// A folder without a run, a model or data that have changed since.
+    pub fn resume(folder: impl Into<PathBuf>, threads: Option<usize>) -> Result<Job> {
+        let folder = folder.into();
+        let config = read_config(&folder)?;
+        let model = Model::open(&config.model)?;
+        let train = Arc::new(Dataset::open(&config.data)?);
+        Self::resume_with(folder, config, model, train, threads)
+    }
+
+    /// The same for a model and data that are open already.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn resume_with(folder: PathBuf, mut config: Config, model: Model, train: Arc<Dataset>, threads: Option<usize>) -> Result<Job> {
+        let changed = |what: &str| Error::RunFolder {
+            path: folder.clone(),
+            reason: format!("{what} is not what the run began with; start a new run, or bring the old file back"),
+        };
+        if hex(&model.base()?.hash()) != config.model_hash {
+            return Err(changed("the model"));
+        }
+        if train.fingerprint() != config.data_fingerprint {
+            return Err(changed("the data"));
+        }
+        config.options.threads = threads.unwrap_or(config.options.threads);
+        let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
+        Ok(Job { folder, config, model, train, eval, resume: true })
+    }
+
+    /// The run's settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The run's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn examples(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<(Examples, Option<Examples>)> {
+        let (seed, split) = (self.config.options.seed, self.config.eval_split);
+        let held_out = |i: u64| split > 0.0 && rng::uniform(seed, u64::from_le_bytes(*b"held-out"), i) < split;
+        let max_length = self.config.options.length_for(self.model.spec());
+        let mask = MaskOptions::default();
+        let total = self.train.len();
+        let mut tell = |i: usize| {
+            let _ = listen(Event::Preparing(i, total));
+        };
+        let own = self.eval.is_some();
+        let train = Examples::prepare(&self.model, self.train.clone(), max_length, mask, |i| own || !held_out(i), &mut tell)?;
+        let eval = match &self.eval {
+            Some(data) => Some(Examples::prepare(&self.model, data.clone(), max_length, mask, |_| true, |_| {})?),
+            None if split > 0.0 => Some(Examples::prepare(&self.model, self.train.clone(), max_length, mask, held_out, &mut tell)?),
+            None => None,
+        };
+        Ok((train, eval))
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.folder.join("checkpoint")
+    }
+
+    /// Runs to the end, or until the listener breaks: then a checkpoint and the adapter as it is are left behind.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], and whatever reading and writing brings. What was written before stays valid.
+    pub fn run(&self, mut listen: impl FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome> {
+        let mut meter = Meter::start();
+        let (train, eval) = self.examples(&mut listen)?;
+        let start = match &self.config.init_adapter {
+            Some(path) => Some(Adapter::open(path, &self.model.base()?)?),
+            None => None,
+        };
+        let mut samples = self.prompts(eval.as_ref().unwrap_or(&train));
+        self.answer(&mut samples, start.as_ref(), &mut meter, |s| &mut s.before);
+        let skipped = train.skipped().to_vec();
+        let data = (train.len(), train.truncated());
+        let mut tuner = Tuner::new(&self.model, train, eval, &self.config.options, start.as_ref())?;
+        let resumed = self.resume && self.restore(&mut tuner)?;
+        let mut log = Log::open(&self.folder.join("log.jsonl"), if resumed { tuner.progress().step } else { 0 })?;
+        meter.sample();
+        let began = listen(Event::Started(tuner.progress().step, tuner.total_steps()));
+        let finished = began.is_continue() && self.steps(&mut tuner, &mut log, &mut meter, &mut listen)?;
+        let adapter = tuner.adapter()?;
+        let path = self.folder.join("adapter.attune");
+        adapter.save(&path)?;
+        let (plan, best) = (tuner.plan().clone(), tuner.progress().best);
+        if !finished {
+            self.save(&mut tuner)?;
+        }
+        drop(tuner);
+        let report = if finished {
+            self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after);
+            Some(self.write_report(&log, &plan, &meter, samples, data, skipped)?)
+        } else {
+            None
+        };
+        Ok(Outcome {
+            finished,
+            last: log.steps.last().copied(),
+            eval: log.evals.last().copied(),
+            best,
+            plan,
+            measured_peak: meter.peak(),
+            adapter: path,
+            report,
+        })
+    }
+
+    fn steps(
+        &self,
+        tuner: &mut Tuner,
+        log: &mut Log,
+        meter: &mut Meter,
+        listen: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        // Where there is held-out data, the start is measured too: the adapter to beat.
+        if tuner.progress().step == 0 && log.evals.is_empty() {
+            if let Some(eval) = tuner.evaluate()? {
+                log.eval(&eval)?;
+                if listen(Event::Eval(&eval)).is_break() {
+                    return Ok(false);
+                }
+            }
+        }
+        let every = self.config.options.save_every;
+        while !tuner.is_done() {
+            let step = tuner.step()?;
+            log.step(&step)?;
+            meter.sample();
+            let mut stop = listen(Event::Step(&step)).is_break();
+            if tuner.evaluation_due() {
+                if let Some(eval) = tuner.evaluate()? {
+                    log.eval(&eval)?;
+                    stop |= listen(Event::Eval(&eval)).is_break();
+                }
+            }
+            if every > 0 && step.step % every == 0 {
+                let path = self.save(tuner)?;
+                stop |= listen(Event::Saved(&path)).is_break();
+            }
+            if stop && !tuner.is_done() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn save(&self, tuner: &mut Tuner) -> Result<PathBuf> {
+        tuner.save(&self.checkpoints())
+    }
+
+    fn restore(&self, tuner: &mut Tuner) -> Result<bool> {
+        match checkpoint::load_latest(&self.checkpoints())? {
+            Some(saved) => tuner.restore(saved).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The first prompts of the data, where it has some.
+    fn prompts(&self, examples: &Examples) -> Vec<(Vec<u32>, Sample)> {
+        let prompt = |i: usize| -> Option<(Vec<u32>, Sample)> {
+            let (ids, prompt) = match examples.data().record(examples.record(i)).ok()? {
+                Record::Conversation { messages, .. } => {
+                    let last = messages.iter().rposition(Message::is_assistant)?;
+                    (encode::chat_prompt(&self.model, &messages[..last]).ok()?, messages[..last].last()?.content.clone())
+                }
+                Record::PromptCompletion { prompt, .. } => {
+                    let tokenizer = self.model.tokenizer().ok()?;
+                    let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
+                    ids.extend(tokenizer.encode(&prompt, crate::tokenizer::Special::Parse).ok()?);
+                    (ids, prompt)
+                }
+                _ => return None,
+            };
+            let fits = !ids.is_empty() && ids.len() + SAMPLE_TOKENS <= self.model.spec().context;
+            fits.then(|| (ids, Sample { prompt, before: String::new(), after: String::new() }))
+        };
+        (0..examples.len()).filter_map(prompt).take(self.config.samples).collect()
+    }
+
+    /// Answers the prompts; what cannot be answered stays empty, since a run must not fail for its report.
+    fn answer(
+        &self,
+        samples: &mut [(Vec<u32>, Sample)],
+        adapter: Option<&Adapter>,
+        meter: &mut Meter,
+        place: impl Fn(&mut Sample) -> &mut String,
+    ) {
+        let Some(longest) = samples.iter().map(|(ids, _)| ids.len()).max() else { return };
+        let options = &self.config.options;
+        let options = SessionOptions {
+            context: longest + SAMPLE_TOKENS,
+            prefill_batch: 32,
+            threads: options.threads,
+            precision: options.precision,
+            budget: options.budget,
+            ..SessionOptions::default()
+        };
+        let generate = GenerateOptions { max_tokens: SAMPLE_TOKENS, sampling: Sampling::GREEDY, stop: Vec::new() };
+        let answered = Session::new(&self.model, &options.for_adapters(adapter)).and_then(|mut session| {
+            if let Some(adapter) = adapter {
+                session.add_adapter(adapter, 1.0)?;
+            }
+            for (ids, sample) in samples.iter_mut() {
+                *place(sample) = session.generate(ids, &generate, |_| ControlFlow::Continue(()))?.text;
+                meter.sample();
+            }
+            Ok(())
+        });
+        if let Err(e) = answered {
+            tracing::warn!("no samples for the report: {e}");
+        }
+    }
+
+    fn write_report(
+        &self,
+        log: &Log,
+        plan: &Plan,
+        meter: &Meter,
+        samples: Vec<(Vec<u32>, Sample)>,
+        data: (usize, usize),
+        skipped: Vec<Skipped>,
+    ) -> Result<PathBuf> {
+        let path = self.folder.join("report.html");
+        let report = crate::report::Report {
+            title: self.folder.file_name().map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned()),
+            config: self.config.clone(),
+            steps: log.steps.clone(),
+            evals: log.evals.clone(),
+            plan: plan.clone(),
+            measured_peak: meter.peak(),
+            samples: samples.into_iter().map(|(_, s)| s).collect(),
+            examples: data.0,
+            truncated: data.1,
+            skipped,
+        };
+        write_whole(&path, &report.html())?;
+        Ok(path)
+    }
+}
+
+const SAMPLE_TOKENS: usize = 48;
+
+/// Reads a run folder's settings.
+///
+/// # Errors
+/// A folder without a run, or with a damaged one.
+pub fn read_config(folder: &Path) -> Result<Config> {
+    let path = folder.join("config.json");
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    serde_json::from_str(&text).map_err(|e| Error::RunFolder { path, reason: format!("expected the settings of a run, found {e}") })
+}
+
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    replace::<std::io::Error>(path, |out| out.write_all(text.as_bytes())).map_err(Error::io(path))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// `log.jsonl`, and what it says.
+struct Log {
+    path: PathBuf,
+    file: File,
+    steps: Vec<StepLog>,
+    evals: Vec<EvalLog>,
+}
+
+impl Log {
+    /// Opens the log and cuts what lies behind update `step`: those updates will be done again.
+    fn open(path: &Path, step: u64) -> Result<Log> {
+        let (mut steps, mut evals, mut kept) = (Vec::new(), Vec::new(), String::new());
+        if let (true, Ok(file)) = (step > 0, File::open(path)) {
+            for line in BufReader::new(file).lines().map_while(std::io::Result::ok) {
+                let update = serde_json::from_str::<StepLog>(&line).ok().filter(|s| s.step <= step);
+                let eval = serde_json::from_str::<EvalLog>(&line).ok().filter(|e| e.step <= step);
+                if update.is_some() || eval.is_some() {
+                    kept.push_str(&line);
+                    kept.push('\n');
+                }
+                steps.extend(update);
+                evals.extend(eval);
+            }
+        }
+        write_whole(path, &kept)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Log { path: path.into(), file, steps, evals })
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_string(value).map_err(|e| Error::io(&self.path)(e.into()))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
+    }
+
+    fn step(&mut self, step: &StepLog) -> Result<()> {
+        self.steps.push(*step);
+        self.line(step)
+    }
+
+    fn eval(&mut self, eval: &EvalLog) -> Result<()> {
+        self.evals.push(*eval);
+        self.line(eval)
+    }
+}

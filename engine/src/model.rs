@@ -1,0 +1,176 @@
+//! A model: a mapped GGUF file, checked once, shared by all sessions.
+
+use crate::adapter::{Base, hash_tensors};
+use crate::error::{Error, Result};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use attune_core::gguf::Gguf;
+use attune_core::spec::Spec;
+use attune_core::weights::{self, Globals, LayerWeights};
+use attune_cpu::WeightBytes;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// The most layers that a model may have.
+const MAX_LAYERS: usize = 512;
+
+/// An opened model. Cheap to clone; the file stays mapped until the last clone is gone.
+///
+/// ```
+/// # fn main() -> Result<(), attune::Error> {
+/// # let bytes = attune::doc::tiny_model();
+/// let model = attune::Model::from_bytes("tiny", bytes)?;
+/// assert_eq!(model.spec().layers, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bytes: WeightBytes,
+    name: String,
+    spec: Spec,
+    globals: Globals,
+    layers: Vec<LayerWeights>,
+    tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+    hash: OnceLock<[u8; 32]>,
+}
+
+impl Model {
+    /// Maps a GGUF file and checks all of it but the weights' own numbers.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Gguf`] for a damaged file, [`Error::Model`] for one that is no model of a supported architecture, and those of its
+    /// tokenizer and template.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        let path = path.as_ref();
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?;
+        if length.is_dir() {
+            return Err(Error::io(path)(std::io::Error::other("expected a GGUF file, found a folder")));
+        }
+        if length.len() == 0 {
+            return Err(Error::io(path)(std::io::Error::other("expected a GGUF file, found an empty one")));
+        }
+        #[allow(unsafe_code)]
+        // SAFETY: the map is private and read-only. That nobody truncates or rewrites the file meanwhile is the caller's part, as with every
+        // program that maps its models; the documentation of `open` cannot check it.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+        Self::load(name, Arc::new(map))
+    }
+
+    /// The same for a file's bytes in memory. Bytes that start at a multiple of 64 are used where they are, others are copied by each session.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Model> {
+        Self::load(name.into(), Arc::new(bytes))
+    }
+
+    fn load(name: String, bytes: WeightBytes) -> Result<Model> {
+        let gguf = Gguf::parse((*bytes).as_ref()).map_err(|source| Error::Gguf { name: name.clone(), source })?;
+        let refused = |source| Error::Model { name: name.clone(), source };
+        let layers = Spec::from_gguf(&gguf).map_err(refused)?.layers;
+        if layers > MAX_LAYERS {
+            return Err(refused(attune_core::Error::TooManyLayers { found: layers, limit: MAX_LAYERS }));
+        }
+        let mut table = vec![LayerWeights::EMPTY; layers];
+        let model = weights::Model::load(&gguf, &mut table).map_err(refused)?;
+        let (spec, globals) = (model.spec, model.globals);
+        let tokenizer = Tokenizer::from_gguf(&gguf)?;
+        let template = tokenizer.as_ref().map(|t| ChatTemplate::of_model(&gguf, t)).transpose()?;
+        let inner = Inner { bytes: bytes.clone(), name, spec, globals, layers: table, tokenizer, template, hash: OnceLock::new() };
+        Ok(Model { inner: Arc::new(inner) })
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What the model is.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.inner.spec
+    }
+
+    /// The file's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        (*self.inner.bytes).as_ref()
+    }
+
+    /// A reader of the file.
+    ///
+    /// # Errors
+    /// None for a file that opened; the signature is the reader's.
+    pub fn gguf(&self) -> Result<Gguf<'_>> {
+        Gguf::parse(self.bytes()).map_err(|source| Error::Gguf { name: self.name().into(), source })
+    }
+
+    /// Its tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] where the file has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.name().into() })
+    }
+
+    /// Whether the file has a tokenizer.
+    #[must_use]
+    pub fn has_tokenizer(&self) -> bool {
+        self.inner.tokenizer.is_some()
+    }
+
+    /// Its chat template, or the documented default where it has none.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] where the file has no tokenizer.
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        self.inner.template.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.name().into() })
+    }
+
+    /// What adapters are opened for and belong to: names the model by the hash of its tensors, which is computed when it is first asked for.
+    ///
+    /// # Errors
+    /// None for a file that opened.
+    pub fn base(&self) -> Result<Base<'_>> {
+        let gguf = self.gguf()?;
+        let hash = *self.inner.hash.get_or_init(|| hash_tensors(&gguf));
+        Ok(Base::with_hash(&self.inner.spec, gguf, hash))
+    }
+
+    /// As [`base`](Self::base), without computing the hash: enough to open adapters of foreign forms.
+    ///
+    /// # Errors
+    /// None for a file that opened.
+    pub fn base_unhashed(&self) -> Result<Base<'_>> {
+        let gguf = self.gguf()?;
+        Ok(match self.inner.hash.get() {
+            Some(hash) => Base::with_hash(&self.inner.spec, gguf, *hash),
+            None => Base::new(&self.inner.spec, gguf),
+        })
+    }
+
+    pub(crate) fn weight_bytes(&self) -> WeightBytes {
+        self.inner.bytes.clone()
+    }
+
+    /// What core's calls take.
+    #[must_use]
+    pub fn core(&self) -> weights::Model<'_> {
+        weights::Model { spec: self.inner.spec, globals: self.inner.globals, layers: &self.inner.layers }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("name", &self.inner.name).field("spec", &self.inner.spec).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! What a session or a tuning run will take, buffer by buffer, before it is taken.
+
+use crate::error::Result;
+use crate::model::Model;
+use crate::session::SessionOptions;
+use crate::tuner::TuneOptions;
+use attune_core::plan::{self, DecodeRequest, Item, Totals, TuneRequest};
+use attune_core::target::Store;
+use serde::Serialize;
+
+/// One planned buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Buffer {
+    /// Its name, `blk.N.` first where it belongs to a layer.
+    pub name: String,
+    /// The memory that it lies in: `adapter`, `cache`, `work`, or `host` for what the engine itself keeps.
+    pub region: &'static str,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// How its numbers are stored.
+    #[serde(rename = "type")]
+    pub ty: &'static str,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Bytes by memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub struct Regions {
+    /// Adapters, with gradients and optimiser state where one is tuned.
+    pub adapter: u64,
+    /// Keys and values.
+    pub cache: u64,
+    /// Activations and scratch.
+    pub work: u64,
+    /// What the engine keeps besides: vocabulary, logits, token lists, copies for files.
+    pub host: u64,
+}
+
+/// What a budget may turn, and where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Knobs {
+    /// A session's.
+    Decode {
+        /// Tokens of the longest conversation.
+        context: usize,
+        /// Tokens of one prefill pass.
+        prefill_batch: usize,
+        /// `f32`, `f16` or `q8_0`.
+        kv_type: &'static str,
+    },
+    /// A tuning run's.
+    Tune {
+        /// Tokens of one forward and backward pass.
+        micro_batch_tokens: usize,
+        /// Vocabulary entries whose logits exist at once.
+        vocab_chunk: usize,
+        /// How the layers' inputs are kept: `f32` or `f16`.
+        layer_inputs: &'static str,
+        /// Every so many-th layer's input is kept.
+        layer_stride: usize,
+        /// `adamw` or `adamw-8bit`.
+        optim: &'static str,
+    },
+}
+
+/// A plan: every buffer, and the totals.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// What will be resident above the mapped weights.
+    pub total_bytes: u64,
+    /// The model file, mapped and shared with the system's file cache; not part of the total.
+    pub weights_bytes: u64,
+    /// The total by memory.
+    pub regions: Regions,
+    /// Each buffer.
+    pub buffers: Vec<Buffer>,
+    /// What a budget has turned.
+    pub knobs: Knobs,
+}
+
+/// A decoder's plan as core takes it, with the plan to show.
+pub(crate) struct Planned<L> {
+    pub(crate) layout: L,
+    pub(crate) plan: Plan,
+}
+
+struct Gathered {
+    buffers: Vec<Buffer>,
+}
+
+impl Gathered {
+    fn new() -> Self {
+        Gathered { buffers: Vec::new() }
+    }
+
+    fn item(&mut self, item: &Item) {
+        self.buffers.push(Buffer {
+            name: item.name.as_str().into(),
+            region: item.region.name(),
+            shape: item.shape.iter().copied().take_while(|&n| n > 0).collect(),
+            ty: item.ty,
+            bytes: item.bytes,
+        });
+    }
+
+    fn host(&mut self, name: &str, shape: &[usize], ty: &'static str, size: usize) {
+        let bytes = shape.iter().product::<usize>() * size;
+        self.buffers.push(Buffer { name: name.into(), region: "host", shape: shape.to_vec(), ty, bytes });
+    }
+
+    fn finish(self, model: &Model, totals: Totals, adapters: u64, knobs: Knobs) -> Plan {
+        let host = self.buffers.iter().filter(|b| b.region == "host").map(|b| b.bytes as u64).sum();
+        let regions = Regions {
+            adapter: totals.adapter as u64 + adapters,
+            cache: totals.cache as u64,
+            work: totals.work as u64,
+            host,
+        };
+        Plan {
+            total_bytes: regions.adapter + regions.cache + regions.work + regions.host,
+            weights_bytes: model.bytes().len() as u64,
+            regions,
+            buffers: self.buffers,
+            knobs,
+        }
+    }
+}
+
+/// What the model itself keeps in memory besides its map.
+fn model_host(g: &mut Gathered, model: &Model) {
+    if let Ok(tokenizer) = model.tokenizer() {
+        g.host("tokenizer", &[tokenizer.estimated_bytes()], "u8", 1);
+    }
+}
+
+/// A session's plan, within the options' budget where they name one.
+///
+/// # Errors
+/// [`attune_core::Error::OverBudget`] with the bytes that would do; options outside their range.
+pub fn for_session(model: &Model, options: &SessionOptions) -> Result<Plan> {
+    Ok(decode(model, options)?.plan)
+}
+
+/// A tuning run's plan, within the options' budget where they name one.
+///
+/// # Errors
+/// As [`for_session`].
+pub fn for_tuning(model: &Model, options: &TuneOptions) -> Result<Plan> {
+    Ok(tune(model, options)?.plan)
+}
+
+pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<plan::DecodeLayout>> {
+    let spec = model.spec();
+    let mut request = DecodeRequest {
+        context: options.context_for(spec.context),
+        batch: options.prefill_batch,
+        kv: options.kv.map_or(Store::F16, crate::session::KvType::store),
+        rank: options.max_rank,
+    };
+    let host = |g: &mut Gathered, r: &DecodeRequest| {
+        model_host(g, model);
+        g.host("logits", &[spec.vocab], "f32", 4);
+        g.host("sampler.order", &[spec.vocab], "u32", 4);
+        g.host("history", &[r.context], "u32", 4);
+    };
+    let adapters = options.adapter_bytes as u64;
+    if let Some(budget) = options.budget {
+        let mut g = Gathered::new();
+        host(&mut g, &request);
+        let others = g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>() + adapters;
+        let pinned = plan::Pinned { kv: options.kv.is_some(), ..plan::Pinned::default() };
+        request = plan::fit_decode(spec, &request, pinned, budget, others)?;
+    }
+    let mut g = Gathered::new();
+    let layout = plan::decode(spec, &request, &mut |item| g.item(item))?;
+    if adapters > 0 {
+        g.buffers.push(Buffer { name: "adapters".into(), region: "adapter", shape: vec![options.adapter_bytes], ty: "u8", bytes: options.adapter_bytes });
+    }
+    host(&mut g, &request);
+    let knobs = Knobs::Decode { context: request.context, prefill_batch: request.batch, kv_type: request.kv.name() };
+    Ok(Planned { plan: g.finish(model, layout.totals, adapters, knobs), layout })
+}
+
+pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan::TuneLayout>> {
+    let spec = model.spec();
+    let mut request = options.request(spec)?;
+    let lora = attune_core::lora::Layout::new(spec, request.shape)?;
+    let host = |g: &mut Gathered, r: &TuneRequest| {
+        model_host(g, model);
+        // One update's micro-batches wait together, since the loss is a mean over all of them.
+        let update = options.update_tokens();
+        g.host("batch", &[5, update], "u32", 4);
+        g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
+        if r.backward {
+            g.host("adapter.copy", &[lora.len()], "f32", 4);
+            if options.keeps_best() {
+                g.host("adapter.best", &[lora.len()], "f32", 4);
+            }
+            if options.save_every > 0 {
+                let state = if r.optim_8bit { 2 * lora.len() + lora.len() / 8 } else { 8 * lora.len() };
+                g.host("checkpoint.state", &[state], "u8", 1);
+            }
+        }
+    };
+    if let Some(budget) = options.budget {
+        let mut g = Gathered::new();
+        host(&mut g, &request);
+        let others = g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>();
+        let pinned = plan::Pinned { optim: options.optim.is_some(), ..plan::Pinned::default() };
+        request = plan::fit_tune(spec, &request, pinned, budget, others)?;
+    }
+    let mut g = Gathered::new();
+    let layout = plan::tune(spec, &request, &mut |item| g.item(item))?;
+    host(&mut g, &request);
+    let knobs = Knobs::Tune {
+        micro_batch_tokens: request.tokens,
+        vocab_chunk: request.vocab_chunk.min(spec.vocab),
+        layer_inputs: request.inputs.name(),
+        layer_stride: request.stride,
+        optim: if request.optim_8bit { "adamw-8bit" } else { "adamw" },
+    };
+    Ok(Planned { plan: g.finish(model, layout.totals, 0, knobs), layout })
+}

@@ -1,0 +1,124 @@
+//! The whole way on a tiny model: open, answer, tune, save, open again, answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use attune::adapter::Adapter;
+use attune::core::sampler::Sampling;
+use attune::data::Dataset;
+use attune::job::{Config, Event, Job};
+use attune::session::{GenerateOptions, Session, SessionOptions};
+use attune::template::MaskOptions;
+use attune::tuner::{Examples, TuneOptions, Tuner};
+use attune::{Model, Precision};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DATA: &str = r#"{"prompt": "one ", "completion": "two"}
+{"prompt": "red ", "completion": "blue"}
+{"prompt": "up ", "completion": "down"}
+{"prompt": "hot ", "completion": "cold"}
+"#;
+
+fn options() -> TuneOptions {
+    TuneOptions {
+        rank: 4,
+        learning_rate: 1e-2,
+        epochs: 4,
+        gradient_accumulation: 2,
+        max_length: 32,
+        threads: 1,
+        precision: Precision::F32,
+        ..TuneOptions::default()
+    }
+}
+
+fn files(folder: &Path) -> (PathBuf, PathBuf) {
+    let (model, data) = (folder.join("tiny.gguf"), folder.join("data.jsonl"));
+    std::fs::write(&model, attune::doc::tiny_model()).unwrap();
+    std::fs::write(&data, DATA).unwrap();
+    (model, data)
+}
+
+fn config(folder: &Path) -> Config {
+    let (model, data) = files(folder);
+    Config { options: options(), samples: 1, ..Config::new(model, data) }
+}
+
+#[test]
+fn tuning_lowers_the_loss_and_the_adapter_changes_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::create(folder.path().join("run"), config(folder.path()), false).unwrap();
+    let mut losses = Vec::new();
+    let outcome = job
+        .run(|event| {
+            if let Event::Step(step) = event {
+                losses.push(step.loss);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(outcome.finished);
+    assert_eq!(losses.len(), 8);
+    assert!(losses[7] < losses[0] * 0.9, "{losses:?}");
+
+    let model = Model::open(&job.config().model).unwrap();
+    let adapter = Adapter::open(&outcome.adapter, &model.base().unwrap()).unwrap();
+    let mut session = Session::new(&model, &SessionOptions { context: 64, ..SessionOptions::default() }.for_adapters([&adapter])).unwrap();
+    let prompt = session.document("one ").unwrap();
+    let logits = session.feed(&prompt).unwrap().to_vec();
+    session.add_adapter(&adapter, 1.0).unwrap();
+    session.reset();
+    let tuned = session.feed(&prompt).unwrap().to_vec();
+    assert!(logits.iter().zip(&tuned).any(|(a, b)| (a - b).abs() > 1e-3), "the adapter must change the logits");
+    session.scale_adapter(0, 0.0).unwrap();
+    session.reset();
+    assert_eq!(session.feed(&prompt).unwrap(), logits, "switched off, the adapter must change nothing");
+    let greedy = GenerateOptions { max_tokens: 8, sampling: Sampling::GREEDY, stop: vec![] };
+    let mut streamed = String::new();
+    let answer = session
+        .generate(&prompt, &greedy, |piece| {
+            streamed.push_str(piece);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(answer.text, streamed);
+}
+
+#[test]
+fn threads_do_not_change_a_single_byte() {
+    let mut results = Vec::new();
+    for threads in [1, 2, 4] {
+        let model = Model::from_bytes("tiny", attune::doc::tiny_model()).unwrap();
+        let data = Arc::new(Dataset::from_bytes(DATA.into()).unwrap());
+        let train = Examples::prepare(&model, data, 32, MaskOptions::default(), |_| true, |_| {}).unwrap();
+        let mut tuner = Tuner::new(&model, train, None, &TuneOptions { threads, dropout: 0.1, ..options() }, None).unwrap();
+        while !tuner.is_done() {
+            tuner.step().unwrap();
+        }
+        results.push(tuner.adapter().unwrap().params);
+    }
+    assert_eq!(results[0], results[1]);
+    assert_eq!(results[0], results[2]);
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let whole = Job::create(folder.path().join("whole"), config.clone(), false).unwrap();
+    let whole = std::fs::read(whole.run(|_| ControlFlow::Continue(())).unwrap().adapter).unwrap();
+    for stop in [1, 3, 6] {
+        let run = folder.path().join(format!("stopped{stop}"));
+        let job = Job::create(&run, config.clone(), false).unwrap();
+        let outcome = job
+            .run(|event| match event {
+                Event::Step(step) if step.step == stop => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+            .unwrap();
+        assert!(!outcome.finished);
+        let resumed = Job::resume(&run, Some(2)).unwrap().run(|_| ControlFlow::Continue(())).unwrap();
+        assert!(resumed.finished);
+        assert_eq!(std::fs::read(resumed.adapter).unwrap(), whole, "stopped after {stop}");
+    }
+}
