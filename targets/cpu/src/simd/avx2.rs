@@ -1,9 +1,8 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
-use super::{Op, Simd, decode_as, transpose_rest};
-use attune_core::quant::{
-    F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type,
-};
+use super::avx2_decode::decode;
+use super::{Op, Simd, transpose_rest};
+use attune_core::quant::Type;
 use core::arch::x86_64::*;
 
 /// The token.
@@ -98,49 +97,6 @@ impl Simd for Avx2 {
         // SAFETY: the addresses by this function's contract; the processor has AVX2.
         unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
     }
-}
-
-/// All formats. The quantised ones are core's definition, compiled here: plain multiplications and additions, which come out the same.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn decode(ty: Type, blocks: &[u8], out: &mut [f32]) {
-    match ty {
-        Type::F32 => decode_as::<F32Block>(blocks, out),
-        Type::F16 => f16(blocks, out),
-        Type::BF16 => bf16(blocks, out),
-        Type::Q8_0 => decode_as::<Q8_0Block>(blocks, out),
-        Type::Q4_0 => decode_as::<Q4_0Block>(blocks, out),
-        Type::Q4_1 => decode_as::<Q4_1Block>(blocks, out),
-        Type::Q5_0 => decode_as::<Q5_0Block>(blocks, out),
-        Type::Q5_1 => decode_as::<Q5_1Block>(blocks, out),
-        Type::Q4K => decode_as::<Q4KBlock>(blocks, out),
-        Type::Q5K => decode_as::<Q5KBlock>(blocks, out),
-        Type::Q6K => decode_as::<Q6KBlock>(blocks, out),
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn f16(bytes: &[u8], out: &mut [f32]) {
-    let (bytes, rest) = bytes.as_chunks::<16>();
-    let (out, out_rest) = out.as_chunks_mut::<8>();
-    for (bytes, out) in bytes.iter().zip(out) {
-        // SAFETY: 16 bytes are read, 8 f32s written: what the chunks hold.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast()))) };
-    }
-    decode_as::<attune_core::quant::F16Block>(rest, out_rest);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn bf16(bytes: &[u8], out: &mut [f32]) {
-    let (bytes, rest) = bytes.as_chunks::<16>();
-    let (out, out_rest) = out.as_chunks_mut::<8>();
-    for (bytes, out) in bytes.iter().zip(out) {
-        // SAFETY: 16 bytes are read, 8 f32s written: what the chunks hold.
-        unsafe {
-            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
-            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)));
-        }
-    }
-    decode_as::<attune_core::quant::Bf16Block>(rest, out_rest);
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 //! AVX-512 (F, BW, VL, VNNI): sixteen lanes.
 
-use super::{Op, Simd, avx2};
+use super::{Op, Simd, avx2, avx2_decode};
 use attune_core::quant::Type;
 use core::arch::x86_64::*;
 
@@ -88,7 +88,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
         // SAFETY: the token asks for all that AVX2's does.
-        unsafe { avx2::decode(ty, blocks, out) }
+        unsafe { avx2_decode::decode(ty, blocks, out) }
     }
 
     #[inline(always)]

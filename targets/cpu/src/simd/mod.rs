@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_decode;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -97,6 +99,62 @@ unsafe fn transpose_rest(
         for r in 0..rows {
             // SAFETY: one of the addresses that the caller vouches for.
             unsafe { *to.add(c * to_stride + r) = *from.add(r * from_stride + c) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::kernels::dispatch;
+    use crate::Isa;
+    use attune_core::quant;
+
+    struct Decode<'a>(Type, &'a [u8], &'a mut [f32]);
+
+    impl Op for Decode<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            s.decode(self.0, self.1, self.2);
+        }
+    }
+
+    #[test]
+    fn decoded_blocks_are_the_references_to_the_bit() {
+        for isa in Isa::ALL.into_iter().filter(|&i| i != Isa::Scalar) {
+            for ty in Type::ALL {
+                if !isa.available() {
+                    println!("skipped: {isa} decoder of {ty}");
+                    continue;
+                }
+                for blocks in [1, 2, 7, 19] {
+                    let n = blocks * ty.block_len();
+                    // Any bits at all, so that all scales and integers occur; halves are kept finite.
+                    let mut bytes: Vec<u8> = (0..ty.row_bytes(n).unwrap())
+                        .map(|i| (attune_core::rng::uniform(5, ty as u64, i as u64) * 256.0) as u8)
+                        .collect();
+                    for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+                        let halves: &[usize] = match ty {
+                            Type::F32 | Type::BF16 => &[],
+                            Type::F16 | Type::Q8_0 | Type::Q4_0 | Type::Q5_0 => &[1],
+                            Type::Q4_1 | Type::Q5_1 | Type::Q4K | Type::Q5K => &[1, 3],
+                            Type::Q6K => &[209],
+                        };
+                        halves.iter().for_each(|&i| block[i] &= 0xbf);
+                    }
+                    let (mut want, mut got) = (vec![0.0; n], vec![0.0; n]);
+                    quant::decode(ty, &bytes, &mut want).unwrap();
+                    assert!(dispatch(isa, Decode(ty, &bytes, &mut got)).is_ok());
+                    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert!(bits(&want) == bits(&got), "{isa}, {ty}, {blocks} blocks");
+                    // The comparison sees a single bit.
+                    got[n - 1] = f32::from_bits(got[n - 1].to_bits() ^ 1);
+                    assert!(bits(&want) != bits(&got));
+                }
+            }
         }
     }
 }
