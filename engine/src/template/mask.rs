@@ -12,7 +12,6 @@ use super::{ChatTemplate, encode_once, value};
 use crate::data::{IGNORE, Message};
 use crate::tokenizer::{Tokenizer, end_texts};
 
-
 /// What [`ChatTemplate::render_masked`] trains on.
 ///
 /// # How the assistant's text is found
@@ -217,8 +216,7 @@ impl Finder<'_> {
         if end <= start {
             return refuse("nothing of it stands in the text");
         }
-        let text = clean.text.get(start..end).unwrap_or("");
-        if !self.says(turn, text) {
+        if content.is_none() && !self.says(turn, clean.text.get(start..end).unwrap_or("")) {
             return refuse("what stands in its place is not what the message says");
         }
         Ok(start..end)
@@ -284,7 +282,7 @@ impl Finder<'_> {
         })
     }
 
-    /// Whether `text` is what a message says: its content or its end, and the tools that it calls.
+    /// Whether `text` is what a message says: the tools that it calls, or its content.
     fn says(&self, turn: usize, text: &str) -> bool {
         let Some(message) = self.messages.get(turn) else { return false };
         let calls = message.extra.get("tool_calls").and_then(Json::as_array).into_iter().flatten();
@@ -296,9 +294,7 @@ impl Finder<'_> {
             }
             named += 1;
         }
-        let content = message.content.trim();
-        let last = content.lines().last().unwrap_or("").trim();
-        named > 0 || text.contains(content) || (!last.is_empty() && text.contains(last))
+        named > 0 || text.contains(message.content.trim())
     }
 
     fn render(&self, values: &[Value], add_generation_prompt: bool, marks: Option<&str>) -> Result<String> {

@@ -81,8 +81,8 @@ pub const INSTRUCTION: &str = "\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '### Response:\\n' -}}{%- endif -%}";
 
-/// Steps of the engine that a render may take: some thousand turns' worth, and half a second of an endless loop.
-const FUEL: u64 = 10_000_000;
+/// Steps of the engine that a render may take: thousands of turns' worth, and a fraction of a second of an endless loop.
+const FUEL: u64 = 4_000_000;
 const CHAT: &str = "chat";
 const TOOL_USE: &str = "tool_use";
 
