@@ -163,6 +163,23 @@ fn near_duplicates_are_found_by_wording() {
 }
 
 #[test]
+fn a_question_put_slightly_otherwise_with_the_same_answer_is_a_near_duplicate() {
+    let walk = "Walking every day keeps the heart strong, helps to sleep well at night, and lifts the mood without costing anything.";
+    let report = report(&[
+        alpaca("Describe a benefit of walking.", walk),
+        alpaca("Describe the benefit of walking!", walk),
+        // The same question, one word of the answer changed.
+        alpaca("Describe a benefit of walking.", &walk.replace("strong", "healthy")),
+        // Another question may well have the same answer.
+        alpaca("Why do doctors send people outside?", walk),
+        alpaca("Name the capital of France.", "Paris"),
+        alpaca("name the capital of France", "Paris."),
+        alpaca("Name the capital of Spain.", "Madrid"),
+    ]);
+    assert_eq!(found(&report), [(2, "near-duplicate"), (3, "near-duplicate"), (6, "near-duplicate")], "{report}");
+}
+
+#[test]
 fn examples_of_one_pattern_are_no_duplicates() {
     let question = |n: usize| {
         format!(
@@ -335,12 +352,12 @@ fn public_files_lose_what_is_wrong_with_them_and_no_more() {
     for (path, drops) in [
         ("sft/alpaca_en_demo.json", &[("duplicate", 14)][..]),
         ("sft/alpaca_zh_demo.json", &[("duplicate", 8), ("wrong-language", 7)]),
-        ("sft/glaive_toolcall_en_demo.json", &[("duplicate", 35), ("near-duplicate", 2)]),
+        ("sft/glaive_toolcall_en_demo.json", &[("duplicate", 35), ("near-duplicate", 4)]),
         ("sft/identity.json", &[]),
         ("sft/seed_tasks.jsonl", &[]),
         ("sft/v1_sft_demo.jsonl", &[("duplicate", 1)]),
         ("preference/dpo_en_demo.json", &[("duplicate", 5)]),
-        ("preference/instruction-data-with-preference.json", &[("equal-sides", 6)]),
+        ("preference/instruction-data-with-preference.json", &[("equal-sides", 6), ("near-duplicate", 1)]),
         ("preference/kto_en_demo.json", &[]),
         ("preference/v1_dpo_demo.jsonl", &[]),
     ] {

@@ -182,7 +182,9 @@ fn answer(before: &Before<'_>, text: &str, liked: bool, what: &str, found: &mut 
 /// White space, dots and dashes, or the mark that generated sets leave where nothing was said.
 fn says_nothing(text: &str) -> bool {
     let text = text.trim();
-    text.chars().all(|c| matches!(c, '.' | '…' | '。' | '-' | '–' | '—' | '_' | ' ' | '\n')) || text == "<nooutput>" || text == "<no output>"
+    text.chars().all(|c| matches!(c, '.' | '…' | '。' | '-' | '–' | '—' | '_' | ' ' | '\n'))
+        || text == "<nooutput>"
+        || text == "<no output>"
 }
 
 /// The question again, instead of an answer or before it.

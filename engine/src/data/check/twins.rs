@@ -173,16 +173,46 @@ impl<'a> Near<'a> {
             if other.len() != turns.len() || other.iter().zip(&turns).any(|(a, b)| a.role != b.role) {
                 continue;
             }
-            let least = other.iter().zip(&sketches).map(|(a, b)| Sketch::of(&a.text).similarity(b)).fold(1.0f32, f32::min);
-            if least >= self.similarity && best.as_ref().is_none_or(|b| least > b.similarity) {
+            let other: Vec<Sketch> = other.iter().map(|t| Sketch::of(&t.text)).collect();
+            let pairs = turns.iter().map(|t| t.answer).zip(sketches.iter().zip(&other));
+            let Some(similarity) = alike(pairs, self.similarity) else { continue };
+            if best.as_ref().is_none_or(|b| similarity > b.similarity) {
                 let answers: usize = turns.iter().zip(&sketches).filter(|(t, _)| t.answer).map(|(_, s)| s.tokens).sum();
-                best = Some(Resemblance { earlier, similarity: least, short: answers < SHORT_ANSWER });
+                best = Some(Resemblance { earlier, similarity, short: answers < SHORT_ANSWER && similarity < 1.0 });
             }
         }
         if best.as_ref().is_none_or(|b| b.short) {
             self.bands.insert(&signature, example);
         }
         best
+    }
+}
+
+/// How alike two records are in their least alike turn, if enough to call one a copy of the other. `pairs`: whether it is
+/// an answer, and the turn in both.
+///
+/// Shingles decide. Where the answers are alike by shingles, the questions may also be so by alignment: the same answer
+/// to a question that was put slightly otherwise. Where the questions are the same, so may the answers.
+fn alike<'s>(pairs: impl Iterator<Item = (bool, (&'s Sketch, &'s Sketch))>, threshold: f32) -> Option<f32> {
+    const QUESTIONS: f32 = 0.75;
+    const ANSWERS: f32 = 0.9;
+    // (least similarity, least alignment) of questions and of answers.
+    let (mut questions, mut answers) = ((1.0f32, 1.0f32), (1.0f32, 1.0f32));
+    for (is_answer, (a, b)) in pairs {
+        let least = if is_answer { &mut answers } else { &mut questions };
+        let similarity = a.similarity(b);
+        let alignment = if similarity >= threshold { 1.0 } else { a.alignment(b) };
+        *least = (least.0.min(similarity), least.1.min(alignment));
+    }
+    let least = questions.0.min(answers.0);
+    if least >= threshold {
+        Some(least)
+    } else if answers.0 >= threshold && questions.1 >= QUESTIONS {
+        Some(questions.1.min(answers.0))
+    } else if questions.0 >= 1.0 && answers.1 >= ANSWERS {
+        Some(answers.1)
+    } else {
+        None
     }
 }
 
