@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use attune::data::Dataset;
 use attune::data::check::{CheckOptions, Kind, Report, Severity, check, check_dataset};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn report(records: &[Value]) -> Report {
@@ -376,5 +377,49 @@ fn public_files_lose_what_is_wrong_with_them_and_no_more() {
         let again = check(&output, &CheckOptions::default()).unwrap();
         assert_eq!((again.counts.records, again.counts.dropped), (report.counts.kept, 0), "{}", path.display());
         assert_eq!(again.format, report.format);
+    }
+}
+
+/// Answers that are often the same, alike, empty or stuck.
+fn answer() -> impl Strategy<Value = String> {
+    let word =
+        prop::sample::select(vec!["walk", "every", "day", "and", "sleep", "well", "the", "sun", "is", "bright", "42", "你", "好", "."]);
+    prop_oneof![
+        prop::collection::vec(word.clone(), 0..6).prop_map(|words| words.join(" ")),
+        (word.clone(), 0usize..12).prop_map(|(word, n)| format!("{word} ").repeat(n)),
+        (word, 0usize..20).prop_map(|(word, at)| {
+            let mut words: Vec<&str> =
+                "walking every day keeps the heart strong and helps to sleep well at night and lifts the mood too".split(' ').collect();
+            let at = at % words.len();
+            words[at] = word;
+            words.join(" ")
+        }),
+    ]
+}
+
+fn any_record() -> impl Strategy<Value = Value> {
+    let question = prop::sample::select(vec!["Why walk?", "Why should one walk every day?", "Why should one walk each day?", ""]);
+    (question, answer(), answer(), any::<bool>(), 0usize..3).prop_map(|(question, a, b, label, which)| match which {
+        0 => alpaca(question, &a),
+        1 => json!({"prompt": question, "completion": a, "label": label}),
+        _ => json!({"prompt": question, "chosen": a, "rejected": b}),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn filtering_twice_changes_nothing_more(records in prop::collection::vec(any_record(), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        let (once, twice) = (folder.path().join("once.jsonl"), folder.path().join("twice.jsonl"));
+        let first = report_with(&records, &CheckOptions { filter: Some(&once), ..Default::default() });
+        prop_assert_eq!(first.counts.kept + first.counts.dropped, records.len());
+        prop_assert_eq!(std::fs::read_to_string(&once).unwrap().lines().count(), first.counts.kept);
+        if first.counts.kept > 0 {
+            let second = check(&once, &CheckOptions { filter: Some(&twice), ..Default::default() }).unwrap();
+            prop_assert_eq!(second.counts.dropped, 0, "{}", second);
+            prop_assert_eq!(std::fs::read(&once).unwrap(), std::fs::read(&twice).unwrap());
+        }
     }
 }
