@@ -137,6 +137,17 @@ fn model_host(g: &mut Gathered, model: &Model) {
 
 /// A session's plan, within the options' budget where they name one.
 ///
+/// ```
+/// # fn main() -> attune::Result<()> {
+/// let model = attune::Model::from_bytes("tiny", attune::doc::tiny_model())?;
+/// let options = attune::session::SessionOptions { context: 64, ..Default::default() };
+/// let plan = attune::plan::for_session(&model, &options)?;
+/// let sum: usize = plan.buffers.iter().map(|b| b.bytes).sum();
+/// assert!(sum as u64 <= plan.total_bytes); // the rest is alignment
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`attune_core::Error::OverBudget`] with the bytes that would do; options outside their range.
 pub fn for_session(model: &Model, options: &SessionOptions) -> Result<Plan> {

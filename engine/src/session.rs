@@ -134,6 +134,25 @@ pub struct Generation {
 }
 
 /// A conversation with a model.
+///
+/// ```
+/// use attune::Model;
+/// use attune::session::{GenerateOptions, Session, SessionOptions};
+/// use std::ops::ControlFlow;
+///
+/// # fn main() -> attune::Result<()> {
+/// let model = Model::from_bytes("tiny", attune::doc::tiny_model())?; // or Model::open("model.gguf")?
+/// let mut session = Session::new(&model, &SessionOptions { context: 64, ..SessionOptions::default() })?;
+/// let prompt = session.document("Once upon")?;
+/// let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
+/// let answer = session.generate(&prompt, &options, |piece| {
+///     print!("{piece}"); // comes as it is made, never half a character
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(answer.prompt_tokens, prompt.len());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session {
     model: Model,
     decoder: Decoder<CpuTarget>,

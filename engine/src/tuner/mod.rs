@@ -88,6 +88,30 @@ pub struct Progress {
 }
 
 /// Tunes an adapter.
+///
+/// ```
+/// use attune::Model;
+/// use attune::data::Dataset;
+/// use attune::template::MaskOptions;
+/// use attune::tuner::{Examples, TuneOptions, Tuner};
+/// use std::sync::Arc;
+///
+/// # fn main() -> attune::Result<()> {
+/// let model = Model::from_bytes("tiny", attune::doc::tiny_model())?; // or Model::open("model.gguf")?
+/// let lines = br#"{"prompt": "one ", "completion": "two"}"#;
+/// let data = Arc::new(Dataset::from_bytes(lines.to_vec())?); // or Dataset::open("data.jsonl")?
+/// let options = TuneOptions { rank: 4, steps: Some(2), max_length: 32, budget: Some(64 << 20), ..TuneOptions::default() };
+/// let examples = Examples::prepare(&model, data, options.max_length, MaskOptions::default(), |_| true, |_| {})?;
+/// let mut tuner = Tuner::new(&model, examples, None, &options, None)?;
+/// println!("takes {} bytes", tuner.plan().total_bytes); // known before the first step
+/// while !tuner.is_done() {
+///     println!("{:?}", tuner.step()?);
+/// }
+/// let adapter = tuner.adapter()?;
+/// # let _ = adapter;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Tuner {
     model: Model,
     trainer: Trainer<CpuTarget>,
