@@ -99,6 +99,14 @@ pub trait Kernels: Executor {
     fn adamw(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamW, s: &ops::adamw::Step) {
         ops::adamw::step_f32(p, g, m, v, c, s);
     }
+    /// As [`ops::adamw::step_8bit`].
+    fn adamw_8bit(&self, p: &mut [f32], g: &[f32], m: (&mut [u8], &mut [f32]), v: (&mut [u8], &mut [f32]), c: &AdamW, s: &ops::adamw::Step) {
+        ops::adamw::step_8bit(p, g, m, v, c, s);
+    }
+    /// As [`ops::rope::forward`].
+    fn rope(&self, x: &mut [f32], positions: &[u32], freq: &[f32], op: &RopeOp) {
+        ops::rope::forward(x, positions, freq, op.heads, op.head_dim, op.style, op.inverse);
+    }
 }
 
 impl Kernels for Serial {}
@@ -334,9 +342,8 @@ impl<X: Kernels> Target for Host<'_, X> {
         let ([freq, positions], [x]) =
             self.arena.views([op.frequencies.f32s(op.dims / 2), op.positions.part(0, t * 4)], [x.f32s(t * dim)])?;
         let (freq, positions, x) = (cast::<f32>(freq)?, cast::<u32>(positions)?, cast_mut::<f32>(x)?);
-        split::rows(&self.exec, x, dim, rows_a_piece(dim), |i, x| {
-            ops::rope::forward(x, &positions[i..], freq, op.heads, op.head_dim, op.style, op.inverse);
-        });
+        let exec = &self.exec;
+        split::rows(exec, x, dim, rows_a_piece(dim), |i, x| exec.rope(x, &positions[i..], freq, op));
         Ok(())
     }
 
@@ -558,13 +565,18 @@ impl<X: Kernels> Target for Host<'_, X> {
             if m.len() != n || v.len() != n {
                 return Err(Error::BadShape { op: "adamw" });
             }
-            exec.adamw(p, g, m, v, constants, &step);
+            split::blocks5(exec, (p, [m, v], [&mut [], &mut []]), ops::adamw::BLOCK, PIECE / ops::adamw::BLOCK, |i, p, [m, v], _| {
+                exec.adamw(p, &g[i..i + p.len()], m, v, constants, &step);
+            });
         } else {
             let blocks = n.div_ceil(ops::adamw::BLOCK);
             if m.len() != n || v.len() != n || ms.len() != blocks * 4 || vs.len() != blocks * 4 {
                 return Err(Error::BadShape { op: "adamw" });
             }
-            ops::adamw::step_8bit(p, g, (m, cast_mut::<f32>(ms)?), (v, cast_mut::<f32>(vs)?), constants, &step);
+            let out = (p, [m, v], [cast_mut::<f32>(ms)?, cast_mut::<f32>(vs)?]);
+            split::blocks5(exec, out, ops::adamw::BLOCK, PIECE / ops::adamw::BLOCK, |i, p, [m, v], [ms, vs]| {
+                exec.adamw_8bit(p, &g[i..i + p.len()], (m, ms), (v, vs), constants, &step);
+            });
         }
         Ok(())
     }

@@ -103,6 +103,29 @@ pub fn rows2<X: Executor + ?Sized, T: Send, U: Send>(
     });
 }
 
+/// Splits five outputs: three with an element each, two with one a block of `block` elements, or none at all: `f(first element, the parts)`.
+pub fn blocks5<X: Executor + ?Sized, T: Send, U: Send>(
+    exec: &X,
+    out: (&mut [T], [&mut [U]; 2], [&mut [T]; 2]),
+    block: usize,
+    blocks_per_piece: usize,
+    f: impl Fn(usize, &mut [T], [&mut [U]; 2], [&mut [T]; 2]) + Sync,
+) {
+    let total = out.0.len();
+    let (size, blocks) = (block * blocks_per_piece, total.div_ceil(block.max(1)));
+    let ([b, c], [d, e]) = (out.1, out.2);
+    assert!(b.len() == total && c.len() == total && d.len() == e.len() && (d.is_empty() || d.len() == blocks));
+    let scales = !d.is_empty();
+    let (a, b, c, d, e) = (Shared::new(out.0), Shared::new(b), Shared::new(c), Shared::new(d), Shared::new(e));
+    exec.run(pieces(total, size), &|piece| {
+        let r = range(piece, size, total);
+        let s = if scales { range(piece, blocks_per_piece, blocks) } else { 0..0 };
+        // SAFETY: pieces are disjoint ranges of elements and of blocks, each number is run once.
+        let parts = unsafe { (a.part(r.clone()), [b.part(r.clone()), c.part(r.clone())], [d.part(s.clone()), e.part(s)]) };
+        f(r.start, parts.0, parts.1, parts.2);
+    });
+}
+
 /// A rectangle of a row-major matrix that one piece of work may write.
 pub struct Tile<'a, T = f32> {
     start: *mut T,

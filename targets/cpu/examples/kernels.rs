@@ -179,6 +179,8 @@ fn rest(b: &mut Bench, tokens: usize) {
     b.report("glu 768 (elements)", n, |t| t.glu(y, x, z, Activation::Silu, Rows::TOKENS, 768).unwrap());
     b.report("glu_backward 768", n, |t| t.glu_backward(y, z, x, Activation::Silu, Rows::TOKENS, 768).unwrap());
     let n = (tokens * 256) as f64;
+    // Those were eaten away by gradients of gradients.
+    let (x, y, z) = (b.f32s(tokens * 2048), b.f32s(tokens * 2048), b.f32s(tokens * 2048));
     b.report("rms_norm 256", n, |t| t.rms_norm(y, x, w, Rows::TOKENS, 256, 1e-5).unwrap());
     b.report("rms_norm_backward 256", n, |t| t.rms_norm_backward(y, x, w, z, Rows::TOKENS, 256, 1e-5, Into::Set).unwrap());
     b.report("add 256", n, |t| t.add(y, x, Rows::TOKENS, 256).unwrap());

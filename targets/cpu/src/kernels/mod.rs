@@ -15,7 +15,7 @@ use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::{Heads, Into};
+use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use attune_core::target::host::Kernels;
 use attune_core::target::split::Tile;
 use few::{FEW, Few};
@@ -153,5 +153,17 @@ impl Kernels for Cpu {
 
     fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
         rows::softmax_backward(self.isa(), logits, stats, targets, coef, first, width);
+    }
+
+    fn rope(&self, x: &mut [f32], positions: &[u32], freq: &[f32], op: &RopeOp) {
+        rows::rope(self.isa(), x, positions, freq, op);
+    }
+
+    fn adamw(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamW, s: &ops::adamw::Step) {
+        rows::adamw(self.isa(), p, g, m, v, c, s);
+    }
+
+    fn adamw_8bit(&self, p: &mut [f32], g: &[f32], m: (&mut [u8], &mut [f32]), v: (&mut [u8], &mut [f32]), c: &AdamW, s: &ops::adamw::Step) {
+        rows::adamw_8bit(self.isa(), p, g, m, v, c, s);
     }
 }

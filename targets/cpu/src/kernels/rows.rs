@@ -4,7 +4,8 @@ use super::dispatch;
 use crate::Isa;
 use crate::simd::{Op, Simd};
 use attune_core::ops;
-use attune_core::spec::Activation;
+use attune_core::spec::{Activation, RopeStyle};
+use attune_core::target::{AdamW, RopeOp};
 
 /// Declares an op of the arguments of a function of core, and a function that runs it.
 macro_rules! rows {
@@ -52,3 +53,15 @@ rows!(softmax_stats Stats<'a>(stats: &'a mut [f32], logits: &'a [f32], targets: 
 rows!(softmax_backward StatsBackward<'a>(
     logits: &'a mut [f32], stats: &'a [f32], targets: &'a [u32], coef: &'a [f32], first: usize, width: usize) =
     ops::loss::backward(logits, stats, targets, coef, first, width));
+
+rows!(rope Rope<'a>(x: &'a mut [f32], positions: &'a [u32], freq: &'a [f32], op: &'a RopeOp) = match op.style {
+    RopeStyle::Half => ops::rope::forward(x, positions, freq, op.heads, op.head_dim, RopeStyle::Half, op.inverse),
+    RopeStyle::Adjacent => ops::rope::forward(x, positions, freq, op.heads, op.head_dim, RopeStyle::Adjacent, op.inverse),
+});
+
+rows!(adamw Step<'a>(p: &'a mut [f32], g: &'a [f32], m: &'a mut [f32], v: &'a mut [f32], c: &'a AdamW, s: &'a ops::adamw::Step) =
+    ops::adamw::step_f32_with(p, g, m, v, c, s, f32::sqrt));
+
+rows!(adamw_8bit Step8<'a>(
+    p: &'a mut [f32], g: &'a [f32], m: (&'a mut [u8], &'a mut [f32]), v: (&'a mut [u8], &'a mut [f32]), c: &'a AdamW, s: &'a ops::adamw::Step) =
+    ops::adamw::step_8bit_with(p, g, m, v, c, s, f32::sqrt));
