@@ -23,7 +23,8 @@ pub enum Precision {
     /// Weights become f32, activations stay f32.
     #[default]
     F32,
-    /// Where the weights' format allows it, activations are rounded to 8 bits in groups of 32, and products are those of integers.
+    /// Products of a few tokens with Q8_0, Q4_0, Q4_K and Q6_K weights round the activations to 8 bits in groups of 32 and multiply integers, which is what
+    /// makes answering fast; all else is as with [`F32`](Self::F32), training included.
     Fast,
 }
 

@@ -156,6 +156,39 @@ fn the_comparator_rejects_what_is_wrong() {
     assert!(differs(&broken, &want, &size, TOLERANCE).is_some());
 }
 
+#[test]
+fn fast_products_point_where_f32_products_point() {
+    for isa in isas() {
+        for ty in Type::ALL {
+            let (n, k) = (512, 512);
+            let (bytes, _) = weights(ty, n, k, 1);
+            for tokens in [1, 3, 40] {
+                let [exact, fast] = [Precision::F32, Precision::Fast].map(|precision| {
+                    let mut t = target(isa, 2, precision, ROOM);
+                    let mut room = Room::new();
+                    let weight = room.weight(&mut t, &bytes, ty, n, k);
+                    let x = room.f32s(&mut t, &numbers(2, tokens * k));
+                    let y = room.f32s(&mut t, &vec![0.0; tokens * n]);
+                    t.set(Slot::TOKENS, tokens as u32);
+                    t.linear(y, x, &weight, None, Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
+                    read(&mut t, y)
+                });
+                let rounded = attune_cpu::kernels().any(|k| k.isa == isa && k.weight == ty && k.q8) && tokens < 7;
+                assert_eq!(exact != fast, rounded, "{isa}_{ty}, {tokens} tokens: rounded where it should be, and only there");
+                assert!(cosine(&exact, &fast) > 0.999, "{isa}_{ty}, {tokens} tokens: {}", cosine(&exact, &fast));
+                let mut turned = fast.clone();
+                turned.rotate_left(1);
+                assert!(cosine(&exact, &turned) < 0.999, "the bound tells results apart");
+            }
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| sum(a.iter().copied().zip(b.iter().copied())).0;
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
 /// All products of one shape, as bits.
 fn all_products(isa: Isa, threads: usize, ty: Type, n: usize, k: usize, tokens: usize) -> Vec<u32> {
     let (bytes, _) = weights(ty, n, k, 1);
@@ -202,13 +235,15 @@ fn every_kernel_has_a_name_and_this_runner_runs_those_it_should() {
     for kernel in attune_cpu::kernels().filter(|k| !k.available()) {
         println!("skipped: {kernel}");
     }
-    for name in ["scalar_q8_0_f32", "avx2_q4_k_f32", "avx512_q6_k_f32", "neon_bf16_f32"] {
+    for name in ["scalar_q8_0_f32", "avx2_q4_k_f32", "avx512_q6_k_f32", "neon_bf16_f32", "avx2_q8_0_q8", "neon_q4_k_q8"] {
         assert!(names.iter().any(|n| n == name), "{name} is missing from {names:?}");
     }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
         let run = attune_cpu::kernels().filter(|k| k.isa == Isa::Avx2 && k.available() && !k.q8).count();
         assert_eq!(run, Type::ALL.len(), "all of avx2's kernels run here");
+        let run = attune_cpu::kernels().filter(|k| k.isa == Isa::Avx2 && k.available() && k.q8).count();
+        assert_eq!(run, 4, "Q8_0, Q4_0, Q4_K and Q6_K");
         assert_ne!(Isa::detect(), Isa::Scalar);
     }
     #[cfg(target_arch = "aarch64")]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod few;
+mod int8;
 mod linear;
 mod multiply;
 mod names;
@@ -10,7 +11,7 @@ mod rows;
 pub use names::{Kernel, kernels};
 
 use crate::simd::{Op, Simd};
-use crate::{Cpu, Isa};
+use crate::{Cpu, Isa, Precision};
 use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
@@ -49,7 +50,7 @@ impl Kernels for Cpu {
     fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         if tokens <= FEW {
             // A pass over the weights: what counts is their bytes and how long they take to decode.
-            let rows = (WORK / 8).div_ceil(w.cols.max(1) * tokens.max(1));
+            let rows = (WORK / 4).div_ceil(w.cols.max(1) * tokens.max(1));
             return (tokens.max(1), rows.next_multiple_of(16).max(16));
         }
         let rows = tokens.min(256);
@@ -68,8 +69,13 @@ impl Kernels for Cpu {
 
     fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
         // Decided by the whole operation's tokens, not by the tile's.
-        let few = x.len() <= FEW * w.cols;
-        if few {
+        let tokens = x.len() / w.cols.max(1);
+        if self.precision() == Precision::Fast && int8::takes(tokens, w) {
+            let op = int8::Int8 { tile, x, w, bias, alpha, into };
+            if let Err(op) = dispatch(self.isa(), op) {
+                ops::linear::forward(op.tile, x, w, bias, alpha, into);
+            }
+        } else if tokens <= FEW {
             let op = Few { tile, x, w, bias, alpha, into };
             if let Err(op) = dispatch(self.isa(), op) {
                 ops::linear::forward(op.tile, x, w, bias, alpha, into);

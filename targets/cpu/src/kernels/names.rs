@@ -4,6 +4,9 @@ use crate::Isa;
 use attune_core::quant::Type;
 use core::fmt;
 
+/// The formats whose integers are multiplied with 8-bit activations at [`Precision::Fast`](crate::Precision::Fast).
+pub(super) const Q8_TYPES: [Type; 4] = [Type::Q8_0, Type::Q4_0, Type::Q4K, Type::Q6K];
+
 /// A kernel of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
@@ -32,5 +35,9 @@ impl fmt::Display for Kernel {
 
 /// All kernels of matrix products, whether or not this processor can run them.
 pub fn kernels() -> impl Iterator<Item = Kernel> {
-    Isa::ALL.into_iter().flat_map(|isa| Type::ALL.into_iter().map(move |weight| Kernel { isa, weight, q8: false }))
+    Isa::ALL.into_iter().flat_map(|isa| {
+        let plain = Type::ALL.into_iter().map(move |weight| Kernel { isa, weight, q8: false });
+        let q8 = Q8_TYPES.into_iter().filter(move |_| isa != Isa::Scalar);
+        plain.chain(q8.map(move |weight| Kernel { isa, weight, q8: true }))
+    })
 }

@@ -1,8 +1,8 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
 use super::avx2_decode::decode;
-use super::{Op, Simd, transpose_rest};
-use attune_core::quant::Type;
+use super::{Op, Simd, avx2_q8, transpose_rest};
+use attune_core::quant::{Type, q8};
 use core::arch::x86_64::*;
 
 /// The token.
@@ -71,12 +71,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn mul(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as in `zero`.
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn sum(self, v: __m256) -> f32 {
         // SAFETY: as in `zero`.
         unsafe {
@@ -90,6 +84,12 @@ impl Simd for Avx2 {
     fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
         // SAFETY: the token exists, so the processor has these features.
         unsafe { decode(ty, blocks, out) }
+    }
+
+    #[inline(always)]
+    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
+        // SAFETY: the token exists, so the processor has these features.
+        unsafe { avx2_q8::dot(ty, blocks, x) }
     }
 
     #[inline(always)]

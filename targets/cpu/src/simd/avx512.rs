@@ -1,7 +1,7 @@
 //! AVX-512 (F, BW, VL, VNNI): sixteen lanes.
 
-use super::{Op, Simd, avx2, avx2_decode};
-use attune_core::quant::Type;
+use super::{Op, Simd, avx2, avx2_decode, avx2_q8};
+use attune_core::quant::{Type, q8};
 use core::arch::x86_64::*;
 
 /// The token.
@@ -74,12 +74,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: as in `zero`.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         // SAFETY: as in `zero`.
         unsafe { _mm512_reduce_add_ps(v) }
@@ -89,6 +83,12 @@ impl Simd for Avx512 {
     fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
         // SAFETY: the token asks for all that AVX2's does.
         unsafe { avx2_decode::decode(ty, blocks, out) }
+    }
+
+    #[inline(always)]
+    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
+        // SAFETY: the token asks for all that AVX2's does.
+        unsafe { avx2_q8::dot(ty, blocks, x) }
     }
 
     #[inline(always)]

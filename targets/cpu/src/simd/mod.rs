@@ -9,9 +9,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_decode;
 #[cfg(target_arch = "x86_64")]
+mod avx2_q8;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_q8;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
@@ -20,7 +24,7 @@ pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 
-use attune_core::quant::Type;
+use attune_core::quant::{Type, q8};
 
 /// Work to be compiled for an instruction set. `run` and what it calls in its inner loops must be `#[inline(always)]`.
 pub(crate) trait Op {
@@ -58,13 +62,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a · b`.
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// The sum of the lanes, in an order of its own that is always the same.
     fn sum(self, v: Self::V) -> f32;
 
     /// Decodes whole blocks; the lengths must belong together, as core's `decode` asks.
     fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]);
+
+    /// As core's `dot_q8`, to the bit; NaN where that gives an error.
+    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32;
 
     /// Turns `rows · cols` f32s around: `to[c · to_stride + r] = from[r · from_stride + c]`.
     ///
@@ -122,6 +127,68 @@ mod tests {
         }
     }
 
+    struct Dot<'a>(Type, &'a [u8], q8::Row<'a>);
+
+    impl Op for Dot<'_> {
+        type Out = f32;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> f32 {
+            s.dot_q8(self.0, self.1, self.2)
+        }
+    }
+
+    #[test]
+    fn products_with_8_bit_activations_are_the_references_to_the_bit() {
+        for kernel in crate::kernels().filter(|k| k.q8) {
+            if !kernel.available() {
+                println!("skipped: {kernel}");
+                continue;
+            }
+            let ty = kernel.weight;
+            for blocks in [1, 3, 8, 9, 21] {
+                let n = blocks * ty.block_len();
+                let bytes = random_blocks(ty, n);
+                let x: Vec<f32> = (0..n).map(|i| attune_core::rng::uniform(3, 1, i as u64) * 2.0 - 1.0).collect();
+                let (mut qs, mut scales, mut sums) = (vec![0; n], vec![0.0; n / 32], vec![0; n / 32]);
+                q8::quantise_activations(&x, &mut qs, &mut scales, &mut sums).unwrap();
+                // The extremes occur, too.
+                qs[..32].fill(-127);
+                sums[0] = -127 * 32;
+                let row = q8::Row::new(&qs, &scales, &sums).unwrap();
+                let want = quant::dot_q8(ty, &bytes, row).unwrap();
+                let got = dispatch(kernel.isa, Dot(ty, &bytes, row)).ok().unwrap();
+                assert_eq!(want.to_bits(), got.to_bits(), "{kernel}, {blocks} blocks: {want}, got {got}");
+                // One activation more or less is seen.
+                let mut other = qs.clone();
+                other[n - 1] = if qs[n - 1] > 0 { qs[n - 1] - 100 } else { qs[n - 1] + 100 };
+                let mut sums = sums.clone();
+                sums[n / 32 - 1] += i32::from(other[n - 1]) - i32::from(qs[n - 1]);
+                let row = q8::Row::new(&other, &scales, &sums).unwrap();
+                let other = dispatch(kernel.isa, Dot(ty, &bytes, row)).ok().unwrap();
+                assert_ne!(want.to_bits(), other.to_bits(), "{kernel}");
+                assert_eq!(quant::dot_q8(ty, &bytes, row).unwrap().to_bits(), other.to_bits(), "{kernel}");
+            }
+        }
+    }
+
+    /// Any bits at all, so that all scales and integers occur; halves are kept finite.
+    fn random_blocks(ty: Type, n: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..ty.row_bytes(n).unwrap())
+            .map(|i| (attune_core::rng::uniform(5, ty as u64, i as u64) * 256.0) as u8)
+            .collect();
+        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+            let halves: &[usize] = match ty {
+                Type::F32 | Type::BF16 => &[],
+                Type::F16 | Type::Q8_0 | Type::Q4_0 | Type::Q5_0 => &[1],
+                Type::Q4_1 | Type::Q5_1 | Type::Q4K | Type::Q5K => &[1, 3],
+                Type::Q6K => &[209],
+            };
+            halves.iter().for_each(|&i| block[i] &= 0xbf);
+        }
+        bytes
+    }
+
     #[test]
     fn decoded_blocks_are_the_references_to_the_bit() {
         for isa in Isa::ALL.into_iter().filter(|&i| i != Isa::Scalar) {
@@ -132,19 +199,7 @@ mod tests {
                 }
                 for blocks in [1, 2, 7, 19] {
                     let n = blocks * ty.block_len();
-                    // Any bits at all, so that all scales and integers occur; halves are kept finite.
-                    let mut bytes: Vec<u8> = (0..ty.row_bytes(n).unwrap())
-                        .map(|i| (attune_core::rng::uniform(5, ty as u64, i as u64) * 256.0) as u8)
-                        .collect();
-                    for block in bytes.chunks_exact_mut(ty.block_bytes()) {
-                        let halves: &[usize] = match ty {
-                            Type::F32 | Type::BF16 => &[],
-                            Type::F16 | Type::Q8_0 | Type::Q4_0 | Type::Q5_0 => &[1],
-                            Type::Q4_1 | Type::Q5_1 | Type::Q4K | Type::Q5K => &[1, 3],
-                            Type::Q6K => &[209],
-                        };
-                        halves.iter().for_each(|&i| block[i] &= 0xbf);
-                    }
+                    let bytes = random_blocks(ty, n);
                     let (mut want, mut got) = (vec![0.0; n], vec![0.0; n]);
                     quant::decode(ty, &bytes, &mut want).unwrap();
                     assert!(dispatch(isa, Decode(ty, &bytes, &mut got)).is_ok());

@@ -1,8 +1,8 @@
 //! NEON: four lanes.
 
-use super::{Op, Simd, decode_as, transpose_rest};
+use super::{Op, Simd, decode_as, neon_q8, transpose_rest};
 use attune_core::quant::{
-    Bf16Block, F16Block, F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type,
+    Bf16Block, F16Block, F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type, q8,
 };
 use core::arch::aarch64::*;
 
@@ -71,12 +71,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: as in `zero`.
-        unsafe { vmulq_f32(a, b) }
-    }
-
-    #[inline(always)]
     fn sum(self, v: float32x4_t) -> f32 {
         // SAFETY: as in `zero`.
         unsafe { vaddvq_f32(v) }
@@ -86,6 +80,12 @@ impl Simd for Neon {
     fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
         // SAFETY: the token exists, so the processor has NEON.
         unsafe { decode(ty, blocks, out) }
+    }
+
+    #[inline(always)]
+    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
+        // SAFETY: the token exists, so the processor has NEON.
+        unsafe { neon_q8::dot(ty, blocks, x) }
     }
 
     #[inline(always)]
