@@ -148,7 +148,7 @@ impl<'m> Arena<'m> {
     /// Until the region is bound anew or the arena is dropped, `start..start + len` must be valid for reads (and writes, if `writable`), must be
     /// initialised, and must not be written (read or written, if `writable`) except through this arena.
     pub unsafe fn bind_raw(&mut self, region: Region, start: *mut u8, len: usize, writable: bool) -> Result<()> {
-        if len > 0 && start.addr() % ALIGN != 0 {
+        if len > 0 && !start.addr().is_multiple_of(ALIGN) {
             return Err(Error::Misaligned { region, needs: ALIGN });
         }
         self.bound[region.index()] = Bound { start, len, writable };

@@ -1,4 +1,5 @@
 #![no_std]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_core)]
 //! The mathematics and the memory of Attune: no `std`, no allocation, no I/O.
 //!
 //! Bytes come in from outside, results go out through slices; files, clocks, threads and randomness belong to the callers.

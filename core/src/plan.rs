@@ -193,7 +193,7 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
     if request.batch == 0 || request.batch > 1 << 16 {
         return Err(Error::BadOption { option: "batch", expected: "1 to 65536 tokens" });
     }
-    if request.kv == Store::Q8_0 && spec.head_dim % 32 != 0 {
+    if request.kv == Store::Q8_0 && !spec.head_dim.is_multiple_of(32) {
         return Err(Error::BadOption { option: "kv type", expected: "f32 or f16, since this model's heads are no multiple of 32" });
     }
     check_head(spec)?;
@@ -292,7 +292,7 @@ impl TuneLayout {
     pub fn kept(&self, spec: &Spec, index: usize) -> Option<Buf> {
         let r = &self.request;
         let row = r.inputs.bytes(r.tokens * spec.width);
-        (index % r.stride == 0).then(|| self.inputs.part(index / r.stride * row, row))
+        index.is_multiple_of(r.stride).then(|| self.inputs.part(index / r.stride * row, row))
     }
 
     /// Where the input of a layer between two kept ones lies while its group runs backward.
@@ -494,7 +494,7 @@ pub fn fit_decode(spec: &Spec, request: &DecodeRequest, pinned: Pinned, budget: 
             r.batch = if room { r.batch / 2 } else { r.batch };
             room
         },
-        &|r| !pinned.kv && spec.head_dim % 32 == 0 && core::mem::replace(&mut r.kv, Store::Q8_0) != Store::Q8_0,
+        &|r| !pinned.kv && spec.head_dim.is_multiple_of(32) && core::mem::replace(&mut r.kv, Store::Q8_0) != Store::Q8_0,
     ];
     for rung in rungs {
         while needs(&r)? > budget && rung(&mut r) {}

@@ -185,7 +185,7 @@ impl Spec {
     #[must_use]
     pub const fn layer_window(&self, layer: usize) -> Option<usize> {
         match self.window {
-            Some(w) if w.pattern == 0 || (layer + 1) % w.pattern != 0 => Some(w.size),
+            Some(w) if w.pattern == 0 || !(layer + 1).is_multiple_of(w.pattern) => Some(w.size),
             _ => None,
         }
     }

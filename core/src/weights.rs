@@ -50,7 +50,7 @@ impl Weight {
     /// Rows `first..first + count`, or as many of them as there are.
     #[must_use]
     pub fn slice(self, first: usize, count: usize) -> Weight {
-        let row = if self.rows == 0 { 0 } else { self.buf.len / self.rows };
+        let row = self.buf.len.checked_div(self.rows).unwrap_or(0);
         let first = first.min(self.rows);
         let rows = count.min(self.rows - first);
         Weight { buf: self.buf.part(first * row, rows * row), rows, ..self }
