@@ -1,0 +1,145 @@
+//! Facts about words: translations, plurals, past tenses, rhymes, and what belongs to a class of things.
+
+/// English word, Chinese word. One fact, in both directions.
+pub(crate) const TRANSLATIONS: &[[&str; 2]] = &[
+    ["dog", "狗"], ["cat", "猫"], ["horse", "马"], ["cow", "牛"], ["sheep", "羊"], ["pig", "猪"], ["bird", "鸟"], ["fish", "鱼"], ["tiger", "老虎"],
+    ["rabbit", "兔子"], ["monkey", "猴子"], ["snake", "蛇"], ["bear", "熊"], ["lion", "狮子"], ["duck", "鸭子"], ["hen", "母鸡"], ["apple", "苹果"],
+    ["banana", "香蕉"], ["pear", "梨"], ["peach", "桃子"], ["grape", "葡萄"], ["orange", "橙子"], ["lemon", "柠檬"], ["melon", "瓜"], ["water", "水"],
+    ["fire", "火"], ["mountain", "山"], ["river", "河"], ["sea", "海"], ["sky", "天空"], ["sun", "太阳"], ["moon", "月亮"], ["star", "星星"],
+    ["wind", "风"], ["rain", "雨"], ["snow", "雪"], ["tree", "树"], ["flower", "花"], ["grass", "草"], ["stone", "石头"], ["house", "房子"],
+    ["door", "门"], ["window", "窗户"], ["table", "桌子"], ["chair", "椅子"], ["bed", "床"], ["lamp", "灯"], ["book", "书"], ["pen", "笔"],
+    ["paper", "纸"], ["school", "学校"], ["teacher", "老师"], ["student", "学生"], ["friend", "朋友"], ["mother", "妈妈"], ["father", "爸爸"],
+    ["brother", "兄弟"], ["sister", "姐妹"], ["child", "孩子"], ["doctor", "医生"], ["farmer", "农民"], ["king", "国王"], ["bread", "面包"],
+    ["rice", "米饭"], ["tea", "茶"], ["milk", "牛奶"], ["egg", "鸡蛋"], ["meat", "肉"], ["salt", "盐"], ["sugar", "糖"], ["soup", "汤"],
+    ["cake", "蛋糕"], ["hand", "手"], ["foot", "脚"], ["head", "头"], ["eye", "眼睛"], ["ear", "耳朵"], ["nose", "鼻子"], ["mouth", "嘴"],
+    ["heart", "心"], ["hair", "头发"], ["car", "汽车"], ["train", "火车"], ["boat", "船"], ["bridge", "桥"], ["road", "路"], ["city", "城市"],
+    ["village", "村子"], ["shop", "商店"], ["money", "钱"], ["clock", "钟"], ["hat", "帽子"], ["shoe", "鞋"], ["shirt", "衬衫"], ["knife", "刀"],
+    ["cup", "杯子"], ["box", "盒子"], ["ball", "球"], ["song", "歌"], ["letter", "信"], ["picture", "图画"], ["garden", "花园"], ["island", "岛"],
+    ["forest", "森林"], ["winter", "冬天"], ["summer", "夏天"], ["morning", "早上"], ["evening", "晚上"], ["dream", "梦"], ["kitchen", "厨房"],
+];
+
+/// Noun, plural.
+pub(crate) const PLURALS: &[[&str; 2]] = &[
+    ["dog", "dogs"], ["cat", "cats"], ["child", "children"], ["mouse", "mice"], ["foot", "feet"], ["tooth", "teeth"], ["man", "men"],
+    ["woman", "women"], ["goose", "geese"], ["box", "boxes"], ["fox", "foxes"], ["bus", "buses"], ["glass", "glasses"], ["dish", "dishes"],
+    ["watch", "watches"], ["city", "cities"], ["baby", "babies"], ["lady", "ladies"], ["story", "stories"], ["cherry", "cherries"],
+    ["leaf", "leaves"], ["knife", "knives"], ["wolf", "wolves"], ["shelf", "shelves"], ["loaf", "loaves"], ["thief", "thieves"],
+    ["potato", "potatoes"], ["tomato", "tomatoes"], ["hero", "heroes"], ["book", "books"], ["tree", "trees"], ["house", "houses"],
+    ["star", "stars"], ["bird", "birds"], ["river", "rivers"], ["apple", "apples"], ["pear", "pears"], ["chair", "chairs"],
+    ["table", "tables"], ["friend", "friends"], ["hand", "hands"], ["egg", "eggs"], ["lamp", "lamps"], ["song", "songs"], ["ship", "ships"],
+    ["key", "keys"], ["boy", "boys"], ["girl", "girls"], ["king", "kings"], ["queen", "queens"], ["brush", "brushes"], ["peach", "peaches"],
+    ["penny", "pennies"], ["puppy", "puppies"], ["ox", "oxen"],
+];
+
+/// Verb, past tense.
+pub(crate) const PASTS: &[[&str; 2]] = &[
+    ["go", "went"], ["see", "saw"], ["eat", "ate"], ["run", "ran"], ["come", "came"], ["give", "gave"], ["take", "took"], ["make", "made"],
+    ["write", "wrote"], ["read", "read"], ["sing", "sang"], ["swim", "swam"], ["drink", "drank"], ["begin", "began"], ["fly", "flew"],
+    ["grow", "grew"], ["know", "knew"], ["throw", "threw"], ["draw", "drew"], ["buy", "bought"], ["bring", "brought"], ["think", "thought"],
+    ["catch", "caught"], ["teach", "taught"], ["sleep", "slept"], ["keep", "kept"], ["feel", "felt"], ["leave", "left"], ["lose", "lost"],
+    ["find", "found"], ["stand", "stood"], ["sit", "sat"], ["speak", "spoke"], ["break", "broke"], ["wake", "woke"], ["drive", "drove"],
+    ["ride", "rode"], ["build", "built"], ["send", "sent"], ["spend", "spent"], ["tell", "told"], ["sell", "sold"], ["hold", "held"],
+    ["hear", "heard"], ["meet", "met"], ["win", "won"], ["fall", "fell"], ["forget", "forgot"], ["choose", "chose"], ["wear", "wore"],
+    ["walk", "walked"], ["jump", "jumped"], ["play", "played"], ["help", "helped"], ["dance", "danced"],
+];
+
+/// Rhyme families. A family is held out as a whole.
+pub(crate) const RHYMES: &[&[&str]] = &[
+    &["cat", "hat", "bat", "rat", "mat"],
+    &["dog", "frog", "log", "hog"],
+    &["cake", "lake", "snake", "rake"],
+    &["tree", "bee", "knee", "pea"],
+    &["mouse", "house", "blouse"],
+    &["bear", "chair", "pear"],
+    &["king", "ring", "wing", "string"],
+    &["fish", "dish", "wish"],
+    &["moon", "spoon", "balloon"],
+    &["ball", "wall", "hall"],
+    &["bell", "shell", "well"],
+    &["clock", "rock", "sock", "lock"],
+    &["goat", "boat", "coat"],
+    &["train", "chain", "brain"],
+    &["light", "knight", "kite"],
+    &["bug", "mug", "rug", "jug"],
+    &["hen", "pen", "den"],
+    &["pig", "wig", "fig", "twig"],
+    &["map", "cap", "nap", "trap"],
+    &["fan", "pan", "man", "van"],
+    &["car", "star", "jar", "guitar"],
+    &["book", "hook", "cook", "brook"],
+    &["snail", "nail", "tail", "sail"],
+    &["nest", "chest", "vest", "guest"],
+    &["shop", "mop", "top"],
+    &["plate", "gate", "skate"],
+    &["ship", "lip", "chip", "whip"],
+    &["face", "race", "lace", "case"],
+    &["rose", "nose", "hose"],
+    &["bone", "stone", "phone", "cone"],
+    &["bed", "sled", "shed"],
+    &["stick", "brick", "chick"],
+    &["lamp", "stamp", "camp"],
+    &["cow", "plough", "bough"],
+    &["sheep", "jeep", "heap"],
+];
+
+/// Class of things (plural), its members; the same in Chinese, empty where there is none.
+pub(crate) const CLASSES: &[(&str, &[&str], &str, &[&str])] = &[
+    ("fruits", &["apple", "pear", "plum", "grape", "mango", "peach"], "水果", &["苹果", "梨", "桃子", "葡萄", "香蕉"]),
+    ("vegetables", &["carrot", "potato", "onion", "cabbage", "spinach", "leek"], "蔬菜", &["白菜", "土豆", "菠菜", "萝卜", "黄瓜"]),
+    ("colours", &["red", "blue", "green", "yellow", "purple", "brown"], "颜色", &["红色", "蓝色", "绿色", "黄色", "紫色"]),
+    ("birds", &["crow", "owl", "eagle", "swan", "pigeon", "robin"], "鸟", &["乌鸦", "天鹅", "老鹰", "鸽子", "麻雀"]),
+    ("insects", &["bee", "ant", "fly", "wasp", "moth", "beetle"], "昆虫", &["蜜蜂", "蚂蚁", "苍蝇", "蝴蝶", "蚊子"]),
+    ("tools", &["hammer", "saw", "axe", "shovel", "drill", "rake"], "工具", &["锤子", "锯子", "斧头", "铲子", "钳子"]),
+    ("drinks", &["tea", "coffee", "milk", "juice", "water", "cocoa"], "饮料", &["茶", "咖啡", "果汁", "可乐", "豆浆"]),
+    ("clothes", &["shirt", "coat", "dress", "skirt", "sock", "scarf"], "衣服", &["衬衫", "大衣", "裙子", "裤子", "毛衣"]),
+    ("metals", &["iron", "gold", "silver", "copper", "tin", "lead"], "金属", &["铁", "金", "银", "铜", "锡"]),
+    ("planets", &["Mars", "Venus", "Earth", "Saturn", "Jupiter", "Neptune"], "行星", &["火星", "金星", "地球", "土星", "木星"]),
+    ("sports", &["tennis", "football", "hockey", "golf", "rugby", "boxing"], "运动", &["网球", "足球", "篮球", "游泳", "跑步"]),
+    ("instruments", &["piano", "violin", "drum", "flute", "guitar", "harp"], "乐器", &["钢琴", "小提琴", "鼓", "笛子", "吉他"]),
+    ("trees", &["oak", "pine", "elm", "maple", "birch", "willow"], "树", &["松树", "柳树", "枫树", "橡树", "榆树"]),
+    ("flowers", &["rose", "tulip", "lily", "daisy", "violet", "poppy"], "花", &["玫瑰", "百合", "菊花", "荷花", "牡丹"]),
+    ("vehicles", &["car", "bus", "truck", "train", "tram", "van"], "车", &["汽车", "火车", "卡车", "电车", "马车"]),
+    ("shapes", &["circle", "square", "triangle", "star", "cube", "cone"], "形状", &["圆形", "方形", "三角形", "星形", "心形"]),
+    ("months", &["May", "June", "July", "April", "March", "August"], "月份", &["一月", "三月", "五月", "六月", "八月"]),
+    ("days", &["Monday", "Tuesday", "Friday", "Sunday", "Thursday", "Saturday"], "日子", &["星期一", "星期二", "星期三", "星期五", "星期六"]),
+    ("jobs", &["doctor", "teacher", "farmer", "baker", "nurse", "pilot"], "职业", &["医生", "老师", "农民", "护士", "司机"]),
+    ("pets", &["dog", "cat", "hamster", "parrot", "rabbit", "turtle"], "宠物", &["狗", "猫", "兔子", "乌龟", "金鱼"]),
+    ("cities", &["Paris", "Rome", "Tokyo", "London", "Berlin", "Cairo"], "城市", &["北京", "巴黎", "东京", "罗马", "伦敦"]),
+    ("toys", &["ball", "doll", "kite", "puzzle", "robot", "yoyo"], "玩具", &["皮球", "风筝", "积木", "娃娃", "陀螺"]),
+    ("body parts", &["hand", "foot", "head", "nose", "ear", "knee"], "器官", &["眼睛", "耳朵", "鼻子", "嘴", "手"]),
+    ("languages", &["French", "Chinese", "German", "Greek", "Latin", "Arabic"], "语言", &["中文", "英文", "法文", "德文", "日文"]),
+    ("desserts", &["cake", "pie", "pudding", "jelly", "tart", "fudge"], "甜点", &["蛋糕", "布丁", "冰淇淋", "果冻", "馅饼"]),
+    ("gems", &["ruby", "emerald", "pearl", "diamond", "opal", "topaz"], "宝石", &["红宝石", "珍珠", "钻石", "翡翠", "水晶"]),
+    ("wild animals", &["lion", "tiger", "wolf", "bear", "zebra", "elephant"], "野兽", &["狮子", "老虎", "狼", "熊", "豹子"]),
+    ("fishes", &["salmon", "trout", "tuna", "cod", "herring", "carp"], "鱼", &["鲤鱼", "鲨鱼", "草鱼", "带鱼", "黄鱼"]),
+    ("spices", &["salt", "pepper", "ginger", "cinnamon", "garlic", "chilli"], "调料", &["盐", "糖", "醋", "酱油", "胡椒"]),
+    ("seasons", &["spring", "summer", "autumn", "winter"], "季节", &["春天", "夏天", "秋天", "冬天"]),
+    ("numbers", &["one", "two", "three", "four", "five", "six"], "数字", &["一", "二", "三", "四", "五"]),
+    ("feelings", &["joy", "anger", "fear", "hope", "love", "pride"], "心情", &["高兴", "生气", "害怕", "难过", "激动"]),
+    ("rooms", &["kitchen", "bedroom", "bathroom", "cellar", "attic", "hall"], "房间", &["厨房", "卧室", "客厅", "书房", "浴室"]),
+    ("buildings", &["house", "school", "church", "castle", "hospital", "museum"], "建筑", &["学校", "医院", "教堂", "城堡", "车站"]),
+    ("meals", &["breakfast", "lunch", "dinner", "supper", "brunch", "picnic"], "饭", &["早饭", "午饭", "晚饭", "米饭", "炒饭"]),
+    ("relatives", &["mother", "father", "sister", "brother", "aunt", "uncle"], "亲人", &["妈妈", "爸爸", "姐姐", "哥哥", "奶奶"]),
+];
+
+/// What a sentence can be about; the same in Chinese.
+pub(crate) const HEROES: &[[&str; 2]] = &[
+    ["dog", "狗"], ["cat", "猫"], ["horse", "马"], ["cow", "牛"], ["rabbit", "兔子"], ["monkey", "猴子"], ["tiger", "老虎"], ["bird", "小鸟"],
+    ["duck", "鸭子"], ["bear", "熊"], ["lion", "狮子"], ["fox", "狐狸"], ["mouse", "老鼠"], ["teacher", "老师"], ["farmer", "农民"],
+    ["doctor", "医生"], ["student", "学生"], ["king", "国王"], ["queen", "王后"], ["boy", "男孩"], ["girl", "女孩"], ["baker", "面包师"],
+    ["nurse", "护士"], ["soldier", "士兵"], ["sailor", "水手"], ["singer", "歌手"], ["painter", "画家"], ["driver", "司机"], ["baby", "宝宝"],
+    ["cook", "厨师"], ["wolf", "狼"], ["pig", "猪"], ["goat", "山羊"], ["owl", "猫头鹰"], ["robot", "机器人"], ["frog", "青蛙"], ["hunter", "猎人"],
+    ["elephant", "大象"], ["turtle", "乌龟"], ["princess", "公主"],
+];
+
+/// What they do.
+pub(crate) const DEEDS: &[&str] = &[
+    "sleeps under the tree", "runs in the park", "sits by the river", "walks to the village", "plays in the garden", "waits at the gate",
+    "looks at the moon", "drinks some water", "eats in the kitchen", "lives near the forest", "dances in the rain", "sings in the morning",
+    "works on the farm", "hides behind the house", "rests on the grass", "goes to the lake",
+];
+
+/// The same in Chinese.
+pub(crate) const DEEDS_ZH: &[&str] = &[
+    "在树下睡觉", "在公园里跑步", "坐在河边", "走到村子里", "在花园里玩", "在门口等", "看着月亮", "在喝水", "在厨房里吃饭", "住在森林旁边", "在雨中跳舞", "早上唱歌",
+];
