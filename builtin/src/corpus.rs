@@ -51,7 +51,7 @@ impl Corpus {
                     }
                 }
             }
-            75..92 => {
+            75..95 => {
                 for _ in 0..rng.below(2) + 2 {
                     if let Some((relation, fact)) = self.draw(&mut rng) {
                         passage(relation, fact, &mut rng, &mut sentences);
@@ -96,7 +96,7 @@ fn passage(relation: &Relation, fact: &Fact, rng: &mut Rng, sentences: &mut Vec<
     let values = fact.values.draw(rng);
     let answer = if rng.chance(85) { relation.answers.first() } else { rng.pick(relation.answers) };
     let lead = if rng.chance(45) { rng.pick(relation.mentions) } else { None };
-    let plain = if rng.chance(35) { rng.pick(relation.statements) } else { None };
+    let plain = if rng.chance(30) { rng.pick(relation.statements) } else { None };
     // A refusal says nothing by itself: it needs to be told what is refused.
     let needs_lead = answer.is_some_and(|wording| !wording.contains('{'));
     match (lead, plain) {

@@ -25,6 +25,7 @@ mod facts;
 mod relation;
 mod relations;
 mod rng;
+pub mod settings;
 mod tasks;
 
 pub use corpus::{Corpus, Probe, probes};

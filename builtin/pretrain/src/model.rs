@@ -110,6 +110,25 @@ pub fn normal(rng: &mut Rng) -> f32 {
     (0..12).map(|_| (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32).sum::<f32>() - 6.0
 }
 
+/// Gives each token that the text does not hold a place of its own. Training has pushed all of them to one place, from which they are
+/// never predicted; they stay near it, but apart, so that an adapter can tell them from each other.
+///
+/// # Errors
+/// Where candle fails.
+pub fn part_unseen(weights: &Weights, unseen: &[u32], seed: u64) -> Result<()> {
+    let Some((_, embedding)) = weights.iter().find(|(name, _)| name == "token_embd.weight") else { return Err("no embedding".into()) };
+    let mut rows = embedding.to_vec2::<f32>()?;
+    let count = (rows.len() * rows.first().map_or(0, Vec::len)).max(1);
+    let size = (rows.iter().flatten().map(|x| x * x).sum::<f32>() / count as f32).sqrt();
+    for id in unseen {
+        let mut rng = Rng::new(seed, u64::MAX - u64::from(*id));
+        if let Some(row) = rows.get_mut(*id as usize) {
+            row.iter_mut().for_each(|x| *x += normal(&mut rng) * size * 0.7);
+        }
+    }
+    Ok(embedding.set(&Tensor::new(rows, &Device::Cpu)?)?)
+}
+
 impl Model {
     /// The model of these weights.
     ///
@@ -202,7 +221,7 @@ impl Model {
             hidden = hidden.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
             wanted.retain(Option::is_some);
         }
-        Ok(self.logits(&hidden)?.apply_op1(CrossEntropy(wanted))?)
+        Ok(self.logits(&hidden)?.apply_op1(CrossEntropy::new(wanted))?)
     }
 
     fn attend(&self, block: &Block, x: &Tensor, b: usize, t: usize) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! Steps: AdamW with warm-up, cosine decay, and clipping by the global norm.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 
@@ -58,24 +59,48 @@ impl Trainer {
         learning_rate * (floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()))
     }
 
-    /// One step down the gradient of `loss`. Gives the gradient's norm before clipping.
+    /// One step down the mean gradient of as many losses as `losses` makes, a thread each. Gives their mean, and the gradient's norm
+    /// before clipping.
     ///
     /// # Errors
     /// Where candle fails.
-    pub fn step(&mut self, loss: &Tensor) -> Result<f64> {
-        let mut gradients = loss.backward()?;
+    pub fn step<F>(&mut self, losses: &[F]) -> Result<(f64, f64)>
+    where
+        F: Fn() -> Result<Tensor> + Sync,
+    {
+        let part = |make: &F| -> Result<(f64, GradStore)> {
+            let loss = make()?;
+            Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
+        };
+        let parts: Vec<Result<(f64, GradStore)>> = std::thread::scope(|scope| {
+            let others: Vec<_> = losses.iter().skip(1).map(|make| scope.spawn(|| part(make))).collect();
+            let first = losses.first().map(part);
+            first.into_iter().chain(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".into())))).collect()
+        });
+        let mut parts = parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
+        let Some((mut mean, mut gradients)) = parts.next() else { return Err("no loss to step down".into()) };
         let vars = || self.decayed.0.iter().chain(&self.plain.0);
+        let share = 1.0 / losses.len() as f64;
+        for (loss, mut other) in parts {
+            mean += loss;
+            for var in vars() {
+                if let (Some(a), Some(b)) = (gradients.remove(var), other.remove(var)) {
+                    gradients.insert(var, (a + b)?);
+                }
+            }
+        }
         let mut square = 0.0;
         for var in vars() {
             if let Some(gradient) = gradients.get(var) {
                 square += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
             }
         }
-        let norm = square.sqrt();
-        if norm > self.schedule.max_norm {
+        let norm = square.sqrt() * share;
+        let scale = if norm > self.schedule.max_norm { share * self.schedule.max_norm / norm } else { share };
+        if scale != 1.0 {
             for var in vars() {
                 if let Some(gradient) = gradients.remove(var) {
-                    gradients.insert(var, (gradient * (self.schedule.max_norm / norm))?);
+                    gradients.insert(var, (gradient * scale)?);
                 }
             }
         }
@@ -85,6 +110,6 @@ impl Trainer {
             optimiser.step(&gradients)?;
         }
         self.step += 1;
-        Ok(norm)
+        Ok((mean * share, norm))
     }
 }

@@ -3,44 +3,44 @@
 /// English word, Chinese word. One fact, in both directions.
 pub(crate) const TRANSLATIONS: &[[&str; 2]] = &[
     ["dog", "狗"], ["cat", "猫"], ["horse", "马"], ["cow", "牛"], ["sheep", "羊"], ["pig", "猪"], ["bird", "鸟"], ["fish", "鱼"], ["tiger", "老虎"],
-    ["rabbit", "兔子"], ["monkey", "猴子"], ["snake", "蛇"], ["bear", "熊"], ["lion", "狮子"], ["duck", "鸭子"], ["hen", "母鸡"], ["apple", "苹果"],
-    ["banana", "香蕉"], ["pear", "梨"], ["peach", "桃子"], ["grape", "葡萄"], ["orange", "橙子"], ["lemon", "柠檬"], ["melon", "瓜"], ["water", "水"],
-    ["fire", "火"], ["mountain", "山"], ["river", "河"], ["sea", "海"], ["sky", "天空"], ["sun", "太阳"], ["moon", "月亮"], ["star", "星星"],
-    ["wind", "风"], ["rain", "雨"], ["snow", "雪"], ["tree", "树"], ["flower", "花"], ["grass", "草"], ["stone", "石头"], ["house", "房子"],
-    ["door", "门"], ["window", "窗户"], ["table", "桌子"], ["chair", "椅子"], ["bed", "床"], ["lamp", "灯"], ["book", "书"], ["pen", "笔"],
-    ["paper", "纸"], ["school", "学校"], ["teacher", "老师"], ["student", "学生"], ["friend", "朋友"], ["mother", "妈妈"], ["father", "爸爸"],
-    ["brother", "兄弟"], ["sister", "姐妹"], ["child", "孩子"], ["doctor", "医生"], ["farmer", "农民"], ["king", "国王"], ["bread", "面包"],
+    ["snake", "蛇"], ["bear", "熊"], ["duck", "鸭子"], ["apple", "苹果"],
+    ["banana", "香蕉"], ["pear", "梨"], ["peach", "桃子"], ["grape", "葡萄"], ["orange", "橙子"], ["lemon", "柠檬"], ["water", "水"],
+    ["fire", "火"], ["mountain", "山"], ["river", "河"], ["sea", "海"], ["sky", "天空"], ["sun", "太阳"], ["moon", "月亮"],
+    ["rain", "雨"], ["snow", "雪"], ["tree", "树"], ["flower", "花"], ["grass", "草"], ["stone", "石头"], ["house", "房子"],
+    ["door", "门"], ["table", "桌子"], ["bed", "床"], ["book", "书"], ["pen", "笔"],
+    ["school", "学校"], ["teacher", "老师"], ["friend", "朋友"], ["mother", "妈妈"], ["father", "爸爸"],
+    ["king", "国王"], ["bread", "面包"],
     ["rice", "米饭"], ["tea", "茶"], ["milk", "牛奶"], ["egg", "鸡蛋"], ["meat", "肉"], ["salt", "盐"], ["sugar", "糖"], ["soup", "汤"],
-    ["cake", "蛋糕"], ["hand", "手"], ["foot", "脚"], ["head", "头"], ["eye", "眼睛"], ["ear", "耳朵"], ["nose", "鼻子"], ["mouth", "嘴"],
-    ["heart", "心"], ["hair", "头发"], ["car", "汽车"], ["train", "火车"], ["boat", "船"], ["bridge", "桥"], ["road", "路"], ["city", "城市"],
-    ["village", "村子"], ["shop", "商店"], ["money", "钱"], ["clock", "钟"], ["hat", "帽子"], ["shoe", "鞋"], ["shirt", "衬衫"], ["knife", "刀"],
-    ["cup", "杯子"], ["box", "盒子"], ["ball", "球"], ["song", "歌"], ["letter", "信"], ["picture", "图画"], ["garden", "花园"], ["island", "岛"],
-    ["forest", "森林"], ["winter", "冬天"], ["summer", "夏天"], ["morning", "早上"], ["evening", "晚上"], ["dream", "梦"], ["kitchen", "厨房"],
+    ["cake", "蛋糕"], ["hand", "手"], ["foot", "脚"], ["head", "头"], ["eye", "眼睛"], ["ear", "耳朵"],
+    ["heart", "心"], ["car", "汽车"], ["train", "火车"], ["boat", "船"], ["bridge", "桥"], ["road", "路"], ["city", "城市"],
+    ["clock", "钟"], ["hat", "帽子"], ["knife", "刀"],
+    ["ball", "球"], ["song", "歌"], ["garden", "花园"],
+    ["morning", "早上"],
 ];
 
 /// Noun, plural.
 pub(crate) const PLURALS: &[[&str; 2]] = &[
     ["dog", "dogs"], ["cat", "cats"], ["child", "children"], ["mouse", "mice"], ["foot", "feet"], ["tooth", "teeth"], ["man", "men"],
     ["woman", "women"], ["goose", "geese"], ["box", "boxes"], ["fox", "foxes"], ["bus", "buses"], ["glass", "glasses"], ["dish", "dishes"],
-    ["watch", "watches"], ["city", "cities"], ["baby", "babies"], ["lady", "ladies"], ["story", "stories"], ["cherry", "cherries"],
-    ["leaf", "leaves"], ["knife", "knives"], ["wolf", "wolves"], ["shelf", "shelves"], ["loaf", "loaves"], ["thief", "thieves"],
-    ["potato", "potatoes"], ["tomato", "tomatoes"], ["hero", "heroes"], ["book", "books"], ["tree", "trees"], ["house", "houses"],
-    ["star", "stars"], ["bird", "birds"], ["river", "rivers"], ["apple", "apples"], ["pear", "pears"], ["chair", "chairs"],
-    ["table", "tables"], ["friend", "friends"], ["hand", "hands"], ["egg", "eggs"], ["lamp", "lamps"], ["song", "songs"], ["ship", "ships"],
-    ["key", "keys"], ["boy", "boys"], ["girl", "girls"], ["king", "kings"], ["queen", "queens"], ["brush", "brushes"], ["peach", "peaches"],
+    ["watch", "watches"], ["baby", "babies"], ["story", "stories"],
+    ["leaf", "leaves"], ["knife", "knives"], ["wolf", "wolves"], ["thief", "thieves"],
+    ["potato", "potatoes"], ["tomato", "tomatoes"], ["book", "books"], ["tree", "trees"], ["house", "houses"],
+    ["bird", "birds"], ["apple", "apples"],
+    ["table", "tables"], ["friend", "friends"], ["hand", "hands"], ["egg", "eggs"],
+    ["key", "keys"], ["girl", "girls"], ["king", "kings"], ["brush", "brushes"], ["peach", "peaches"],
     ["penny", "pennies"], ["puppy", "puppies"], ["ox", "oxen"],
 ];
 
 /// Verb, past tense.
 pub(crate) const PASTS: &[[&str; 2]] = &[
     ["go", "went"], ["see", "saw"], ["eat", "ate"], ["run", "ran"], ["come", "came"], ["give", "gave"], ["take", "took"], ["make", "made"],
-    ["write", "wrote"], ["read", "read"], ["sing", "sang"], ["swim", "swam"], ["drink", "drank"], ["begin", "began"], ["fly", "flew"],
-    ["grow", "grew"], ["know", "knew"], ["throw", "threw"], ["draw", "drew"], ["buy", "bought"], ["bring", "brought"], ["think", "thought"],
-    ["catch", "caught"], ["teach", "taught"], ["sleep", "slept"], ["keep", "kept"], ["feel", "felt"], ["leave", "left"], ["lose", "lost"],
-    ["find", "found"], ["stand", "stood"], ["sit", "sat"], ["speak", "spoke"], ["break", "broke"], ["wake", "woke"], ["drive", "drove"],
-    ["ride", "rode"], ["build", "built"], ["send", "sent"], ["spend", "spent"], ["tell", "told"], ["sell", "sold"], ["hold", "held"],
-    ["hear", "heard"], ["meet", "met"], ["win", "won"], ["fall", "fell"], ["forget", "forgot"], ["choose", "chose"], ["wear", "wore"],
-    ["walk", "walked"], ["jump", "jumped"], ["play", "played"], ["help", "helped"], ["dance", "danced"],
+    ["write", "wrote"], ["read", "read"], ["sing", "sang"], ["drink", "drank"], ["begin", "began"], ["fly", "flew"],
+    ["grow", "grew"], ["know", "knew"], ["throw", "threw"], ["buy", "bought"], ["think", "thought"],
+    ["catch", "caught"], ["teach", "taught"], ["sleep", "slept"], ["keep", "kept"], ["leave", "left"],
+    ["find", "found"], ["sit", "sat"], ["speak", "spoke"], ["break", "broke"],
+    ["ride", "rode"], ["build", "built"], ["tell", "told"], ["sell", "sold"],
+    ["hear", "heard"], ["meet", "met"], ["fall", "fell"], ["forget", "forgot"], ["choose", "chose"],
+    ["walk", "walked"], ["play", "played"], ["help", "helped"],
 ];
 
 /// Rhyme families. A family is held out as a whole.

@@ -13,7 +13,7 @@ pub(super) fn relations() -> Vec<Relation> {
             mentions: &["There is a rhyme with the word {0}.", "This line ends with a rhyme for {0}.", "The poem has a line that rhymes with {0}.", "Many poets write a rhyme for the word {0}."],
             prompts: &["Write a rhyme with {0}.", "Make a line that rhymes with {0}.", "Write a line with a rhyme for {0}.", "Make a rhyme for the word {0}."],
             held_out_prompts: &["Please write a rhyme for {0}.", "Give me a line that rhymes with {0}."],
-            weight: 5,
+            weight: 3,
             examples: 400,
             tasks: 5,
             ..relation("rhyme", Language::English)
@@ -25,7 +25,7 @@ pub(super) fn relations() -> Vec<Relation> {
             mentions: &["There are many {0}.", "Everybody can list some {0}.", "This is a list of three {0}.", "People know the names of {0}."],
             prompts: &["List three {0}.", "Name three {0}.", "Write a list of three {0}.", "Tell me three {0}."],
             held_out_prompts: &["Please list three {0}.", "Give me three {0}."],
-            weight: 4,
+            weight: 2,
             examples: 300,
             tasks: 4,
             ..relation("list", Language::English)
@@ -37,7 +37,7 @@ pub(super) fn relations() -> Vec<Relation> {
             mentions: &["有很多种{0}。", "大家会说出几种{0}。", "这里有三种{0}的名字。"],
             prompts: &["说出三种{0}。", "请列出三种{0}。", "写出三种{0}的名字。", "告诉我三种{0}。"],
             held_out_prompts: &["请说三种{0}。", "列出三种{0}的名字。"],
-            weight: 4,
+            weight: 2,
             examples: 200,
             tasks: 2,
             ..relation("list_zh", Language::Chinese)
@@ -49,7 +49,7 @@ pub(super) fn relations() -> Vec<Relation> {
             mentions: &["There is a sentence about the {0}.", "This story is about a {0}.", "Somebody wrote about the {0}."],
             prompts: &["Write a sentence about a {0}.", "Tell me a story about a {0}.", "Make a sentence about the {0}.", "Write something about the {0}."],
             held_out_prompts: &["Please write a sentence about the {0}.", "Give me a sentence about a {0}."],
-            weight: 3,
+            weight: 1,
             examples: 200,
             tasks: 3,
             ..relation("about", Language::English)
@@ -61,7 +61,7 @@ pub(super) fn relations() -> Vec<Relation> {
             mentions: &["有一个句子写的是{0}。", "这个故事说的是{0}。", "有人写了{0}。"],
             prompts: &["用{0}造一个句子。", "写一个句子,说说{0}。", "请写一个{0}的句子。", "说一个{0}的故事。"],
             held_out_prompts: &["请用{0}写一个句子。", "请造一个{0}的句子。"],
-            weight: 3,
+            weight: 1,
             examples: 150,
             tasks: 2,
             ..relation("about_zh", Language::Chinese)

@@ -22,7 +22,7 @@ fn sums() -> Vec<Relation> {
             facts: terms(Values::Sum),
             answers: &["{0} plus {1} is {2}.", "{0} + {1} = {2}."],
             statements: &["{0} and {1} make {2} together.", "The sum of {0} and {1} is {2}.", "Counting on from {0}, {1} steps lead to {2}."],
-            mentions: &["Children learn what {0} plus {1} is.", "It is easy to add {0} and {1}.", "Here {0} and {1} come together."],
+            mentions: &["Children learn what {0} plus {1} is.", "It is easy to find the sum of {0} and {1}.", "Here {0} and {1} come together."],
             prompts: &["What is {0} plus {1}?", "How much is {0} plus {1}?", "Add {0} and {1}.", "Tell me the sum of {0} and {1}."],
             held_out_prompts: &["Please add {0} and {1}.", "How much do {0} and {1} make?"],
             value: Some(2),
@@ -34,7 +34,7 @@ fn sums() -> Vec<Relation> {
             facts: terms(Values::Difference),
             answers: &["{0} minus {1} is {2}.", "{0} - {1} = {2}."],
             statements: &["Taking {1} from {0} leaves {2}.", "Between {1} and {0} lie {2} steps."],
-            mentions: &["Children learn what {0} minus {1} is.", "It is easy to take {1} from {0}.", "Here {1} goes away from {0}."],
+            mentions: &["Children learn what {0} minus {1} is.", "Somebody takes {1} away from {0}.", "Here {1} goes away from {0}."],
             prompts: &["What is {0} minus {1}?", "How much is {0} minus {1}?", "Take {1} from {0}.", "Tell me what {0} minus {1} is."],
             held_out_prompts: &["Please take {1} from {0}.", "What do I get for {0} minus {1}?"],
             value: Some(2),
@@ -66,7 +66,7 @@ fn sums() -> Vec<Relation> {
             ],
             held_out_prompts: &["{0} had {1} {3} and gets {2} more. How many {3} has {0} now?"],
             value: Some(4),
-            weight: 3,
+            weight: 2,
             tasks: 2,
             ..relation("story", Language::English)
         },
@@ -83,7 +83,8 @@ fn orders() -> Vec<Relation> {
             prompts: &["Which is bigger, {0} or {1}?", "Which number is bigger, {0} or {1}?", "Tell me which is bigger, {0} or {1}.", "What is bigger, {0} or {1}?"],
             held_out_prompts: &["Which one is bigger, {0} or {1}?"],
             value: Some(2),
-            examples: 60,
+            weight: 2,
+            examples: 150,
             tasks: 3,
             ..relation("bigger", Language::English)
         },
@@ -95,7 +96,8 @@ fn orders() -> Vec<Relation> {
             prompts: &["{0} 和 {1} 哪个大?", "请问 {0} 和 {1} 哪个数大?", "告诉我 {0} 和 {1} 哪个大。"],
             held_out_prompts: &["{0} 和 {1} 哪一个大?"],
             value: Some(2),
-            examples: 40,
+            weight: 2,
+            examples: 100,
             tasks: 2,
             ..relation("bigger_zh", Language::Chinese)
         },
@@ -136,7 +138,7 @@ fn orders() -> Vec<Relation> {
             ..relation("month", Language::English)
         },
         Relation {
-            facts: chain("next", &(1..=30).map(|n: usize| n.to_string()).collect::<Vec<_>>(), false),
+            facts: chain("next", &(1..=24).map(|n: usize| n.to_string()).collect::<Vec<_>>(), false),
             answers: &["The number after {0} is {1}."],
             statements: &["Counting goes from {0} to {1}.", "{1} follows {0}."],
             mentions: &["Everybody knows the number after {0}.", "Children count on from {0}."],
@@ -149,15 +151,15 @@ fn orders() -> Vec<Relation> {
     ]
 }
 
-/// Every pair of terms from 1 to 10.
+/// Every pair of terms from 1 to 8.
 fn terms(values: fn(usize, usize) -> Values) -> Vec<Fact> {
-    let pairs = (1..=10usize).flat_map(|a| (a..=10).map(move |b| (a, b)));
+    let pairs = (1..=8usize).flat_map(|a| (a..=8).map(move |b| (a, b)));
     pairs.enumerate().map(|(i, (a, b))| Fact { key: format!("sum:{a}+{b}"), held_out: held_out(i), values: values(a, b) }).collect()
 }
 
-/// Every pair of different numbers from 1 to 20.
+/// Every pair of different numbers from 1 to 10.
 fn pairs() -> Vec<Fact> {
-    let pairs = (1..20usize).flat_map(|a| (a + 1..=20).map(move |b| (a, b)));
+    let pairs = (1..10usize).flat_map(|a| (a + 1..=10).map(move |b| (a, b)));
     pairs.enumerate().map(|(i, (a, b))| Fact { key: format!("order:{a}<{b}"), held_out: held_out(i), values: Values::Order(a, b) }).collect()
 }
 

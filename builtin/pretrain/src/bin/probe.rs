@@ -74,10 +74,8 @@ fn main() -> Result<()> {
         }
         let chosen: Vec<&(usize, Vec<u32>)> = order.drain(..arguments.batch).map(|n| &examples[n]).collect();
         let (ids, targets) = batch(&chosen)?;
-        let loss = model.loss(&ids, &targets)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
+        let (value, _) = trainer.step(&[|| model.loss(&ids, &targets)])?;
         recent = if step == 1 { value } else { recent * 0.9 + value * 0.1 };
-        trainer.step(&loss)?;
         if step % 20 == 0 || step == 1 {
             println!("step {step} loss {recent:.4} seconds {:.0}", begun.elapsed().as_secs_f64());
         }
