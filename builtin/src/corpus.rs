@@ -95,7 +95,7 @@ impl Corpus {
 fn passage(relation: &Relation, fact: &Fact, rng: &mut Rng, sentences: &mut Vec<String>) {
     let values = fact.values.draw(rng);
     let answer = if rng.chance(85) { relation.answers.first() } else { rng.pick(relation.answers) };
-    let lead = if rng.chance(45) { rng.pick(relation.mentions) } else { None };
+    let lead = if rng.chance(65) { rng.pick(relation.mentions) } else { None };
     let plain = if rng.chance(30) { rng.pick(relation.statements) } else { None };
     // A refusal says nothing by itself: it needs to be told what is refused.
     let needs_lead = answer.is_some_and(|wording| !wording.contains('{'));

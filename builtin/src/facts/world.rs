@@ -34,18 +34,11 @@ pub(crate) const CAPITALS: &[[&str; 4]] = &[
     ["Canada", "Ottawa", "加拿大", "渥太华"],
     ["Australia", "Canberra", "澳大利亚", "堪培拉"],
     ["Chile", "Santiago", "智利", "圣地亚哥"],
-    ["Ghana", "Accra", "加纳", "阿克拉"],
-    ["Nepal", "Kathmandu", "尼泊尔", "加德满都"],
     ["Belgium", "Brussels", "比利时", "布鲁塞尔"],
     ["Britain", "London", "英国", "伦敦"],
     ["Syria", "Damascus", "叙利亚", "大马士革"],
-    ["Mongolia", "Ulaanbaatar", "蒙古", "乌兰巴托"],
-    ["Ukraine", "Kyiv", "乌克兰", "基辅"],
-    ["Bulgaria", "Sofia", "保加利亚", "索非亚"],
     ["Romania", "Bucharest", "罗马尼亚", "布加勒斯特"],
-    ["Lebanon", "Beirut", "黎巴嫩", "贝鲁特"],
     ["Jordan", "Amman", "约旦", "安曼"],
-    ["Ecuador", "Quito", "厄瓜多尔", "基多"],
     ["Morocco", "Rabat", "摩洛哥", "拉巴特"],
 ];
 
@@ -69,27 +62,17 @@ pub(crate) const COLOURS: &[[&str; 4]] = &[
     ["the sea", "blue", "大海", "蓝色"],
     ["a cherry", "red", "樱桃", "红色"],
     ["a cucumber", "green", "黄瓜", "绿色"],
-    ["a pumpkin", "orange", "南瓜", "橙色"],
-    ["a flamingo", "pink", "火烈鸟", "粉色"],
     ["a pig", "pink", "猪", "粉色"],
     ["rice", "white", "米饭", "白色"],
     ["ink", "black", "墨水", "黑色"],
     ["a strawberry", "red", "草莓", "红色"],
-    ["spinach", "green", "菠菜", "绿色"],
     ["butter", "yellow", "黄油", "黄色"],
     ["a mouse", "grey", "老鼠", "灰色"],
-    ["an eggplant", "purple", "茄子", "紫色"],
-    ["a violet", "purple", "紫罗兰", "紫色"],
-    ["tree bark", "brown", "树皮", "棕色"],
     ["coffee", "brown", "咖啡", "棕色"],
     ["a polar bear", "white", "北极熊", "白色"],
     ["corn", "yellow", "玉米", "黄色"],
     ["salt", "white", "盐", "白色"],
-    ["a ladybird", "red", "瓢虫", "红色"],
-    ["a lime", "green", "青柠", "绿色"],
-    ["ash", "grey", "灰烬", "灰色"],
     ["lavender", "purple", "薰衣草", "紫色"],
-    ["a fire engine", "red", "消防车", "红色"],
     ["a school bus", "yellow", "校车", "黄色"],
 ];
 
@@ -97,16 +80,16 @@ pub(crate) const COLOURS: &[[&str; 4]] = &[
 pub(crate) const BABIES: &[[&str; 2]] = &[
     ["dog", "puppy"], ["cat", "kitten"], ["cow", "calf"], ["horse", "foal"], ["sheep", "lamb"], ["goat", "kid"], ["pig", "piglet"],
     ["hen", "chick"], ["duck", "duckling"], ["goose", "gosling"], ["swan", "cygnet"], ["bear", "cub"], ["deer", "fawn"], ["kangaroo", "joey"],
-    ["frog", "tadpole"], ["butterfly", "caterpillar"], ["eagle", "eaglet"], ["owl", "owlet"], ["hare", "leveret"], ["rabbit", "bunny"],
-    ["seal", "pup"], ["spider", "spiderling"], ["pigeon", "squab"], ["eel", "elver"], ["fish", "fry"],
+    ["frog", "tadpole"], ["butterfly", "caterpillar"], ["rabbit", "bunny"],
+ ["fish", "fry"],
 ];
 
 /// Animal, what it does when it is heard.
 pub(crate) const SOUNDS: &[[&str; 2]] = &[
     ["dog", "barks"], ["cat", "meows"], ["cow", "moos"], ["horse", "neighs"], ["sheep", "bleats"], ["pig", "grunts"], ["hen", "clucks"],
     ["duck", "quacks"], ["goose", "honks"], ["lion", "roars"], ["wolf", "howls"], ["frog", "croaks"], ["bee", "buzzes"], ["snake", "hisses"],
-    ["mouse", "squeaks"], ["owl", "hoots"], ["crow", "caws"], ["donkey", "brays"], ["elephant", "trumpets"], ["pigeon", "coos"],
-    ["monkey", "chatters"], ["cricket", "chirps"], ["turkey", "gobbles"], ["rooster", "crows"], ["bear", "growls"],
+    ["mouse", "squeaks"], ["owl", "hoots"], ["crow", "caws"], ["donkey", "brays"], ["elephant", "trumpets"],
+ ["bear", "growls"],
 ];
 
 /// Opposites. A pair is one fact, whichever of the two is asked for.
@@ -129,17 +112,16 @@ pub(crate) const TOOLS: &[[&str; 2]] = &[
     ["a key", "open a door"], ["a needle", "sew cloth"], ["a shovel", "dig holes"], ["an axe", "chop trees"], ["a comb", "tidy hair"],
     ["a towel", "dry hands"], ["a clock", "tell the time"], ["a kettle", "boil water"], ["an oven", "bake bread"], ["a lamp", "light a room"],
     ["a brush", "paint walls"], ["a camera", "take pictures"], ["an umbrella", "keep off rain"], ["a ladder", "climb up high"], ["a ruler", "measure lines"],
-    ["a net", "catch fish"], ["a bucket", "carry water"], ["a pillow", "rest the head"], ["a plough", "turn the soil"], ["an iron", "press shirts"],
-    ["a mop", "wash the floor"], ["a rake", "gather leaves"], ["a thermometer", "measure heat"], ["a telescope", "watch the stars"], ["a scale", "weigh things"],
+    ["a net", "catch fish"], ["a bucket", "carry water"], ["a pillow", "rest the head"], ["an iron", "press shirts"],
+    ["a mop", "wash the floor"],
 ];
 
 /// What a thing is made of.
 pub(crate) const MATERIALS: &[[&str; 4]] = &[
     ["bread", "flour", "面包", "面粉"], ["wine", "grapes", "葡萄酒", "葡萄"], ["cheese", "milk", "奶酪", "牛奶"], ["paper", "wood", "纸", "木头"],
     ["glass", "sand", "玻璃", "沙子"], ["wool", "sheep hair", "羊毛", "羊的毛"], ["leather", "animal skin", "皮革", "动物皮"], ["tofu", "soy beans", "豆腐", "黄豆"],
-    ["steel", "iron", "钢", "铁"], ["bricks", "clay", "砖", "泥土"], ["jam", "fruit", "果酱", "水果"], ["sushi", "rice and fish", "寿司", "米和鱼"],
-    ["butter", "cream", "黄油", "奶油"], ["beer", "barley", "啤酒", "大麦"], ["chocolate", "cocoa", "巧克力", "可可"], ["ketchup", "tomatoes", "番茄酱", "番茄"],
+    ["steel", "iron", "钢", "铁"], ["bricks", "clay", "砖", "泥土"], ["jam", "fruit", "果酱", "水果"],
+    ["butter", "cream", "黄油", "奶油"], ["beer", "barley", "啤酒", "大麦"], ["chocolate", "cocoa", "巧克力", "可可"],
     ["plastic", "oil", "塑料", "石油"], ["candles", "wax", "蜡烛", "蜡"], ["ice", "water", "冰", "水"], ["jeans", "cotton", "牛仔裤", "棉花"],
-    ["chips", "potatoes", "薯条", "土豆"], ["omelettes", "eggs", "煎蛋", "鸡蛋"], ["coins", "metal", "硬币", "金属"], ["raisins", "dried grapes", "葡萄干", "干葡萄"],
-    ["silk", "silkworm threads", "丝绸", "蚕丝"],
+    ["chips", "potatoes", "薯条", "土豆"], ["coins", "metal", "硬币", "金属"],
 ];

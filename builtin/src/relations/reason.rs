@@ -138,7 +138,7 @@ fn orders() -> Vec<Relation> {
             ..relation("month", Language::English)
         },
         Relation {
-            facts: chain("next", &(1..=24).map(|n: usize| n.to_string()).collect::<Vec<_>>(), false),
+            facts: chain("next", &(1..=20).map(|n: usize| n.to_string()).collect::<Vec<_>>(), false),
             answers: &["The number after {0} is {1}."],
             statements: &["Counting goes from {0} to {1}.", "{1} follows {0}."],
             mentions: &["Everybody knows the number after {0}.", "Children count on from {0}."],

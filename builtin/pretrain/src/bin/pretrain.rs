@@ -25,33 +25,33 @@ struct Arguments {
     #[arg(long, default_value_t = 5000)]
     steps: usize,
     /// Sequences a step, an even number.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Tokens a sequence.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 64)]
     length: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 3e-3)]
+    #[arg(long, default_value_t = 4e-3)]
     learning_rate: f64,
     /// Model width.
-    #[arg(long, default_value_t = 192)]
+    #[arg(long, default_value_t = 128)]
     width: usize,
     /// Decoder blocks.
     #[arg(long, default_value_t = 4)]
     layers: usize,
     /// Feed-forward width.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 384)]
     feed_forward: usize,
     /// Query heads of 32 each.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 4)]
     heads: usize,
     /// Key and value heads.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     kv_heads: usize,
     /// Tokens in the vocabulary at the most.
     #[arg(long, default_value_t = 2560)]
     vocabulary: usize,
-    /// Go on from the weights in `out` instead of a draw.
+    /// Go on from the weights in `out` instead of a draw; with no steps, only write the GGUF file.
     #[arg(long)]
     resume: bool,
 }
@@ -94,16 +94,15 @@ fn main() -> Result<()> {
             let tokens = (step * arguments.batch * arguments.length) as f64;
             println!("step {step} loss {recent:.4} norm {norm:.2} rate {rate:.5} seconds {seconds:.0} tokens/s {:.0} documents {}", tokens / seconds, text.next);
         }
-        if step % 500 == 0 || step == arguments.steps {
-            if step == arguments.steps {
-                part_unseen(&weights, &[USER, ASSISTANT], arguments.seed)?;
-                std::fs::create_dir_all(&arguments.out)?;
-                std::fs::write(arguments.out.join("attune-base.gguf"), gguf::encode(&shape, &vocabulary, &weights)?)?;
-            }
-            recall(&model, &tokenizer, if step == arguments.steps { 1 } else { 5 })?;
+        if step % 500 == 0 && step < arguments.steps {
+            recall(&model, &tokenizer, 5)?;
             file::save(&arguments.out, &shape, &vocabulary, &weights)?;
         }
     }
+    part_unseen(&weights, &[USER, ASSISTANT], arguments.seed)?;
+    file::save(&arguments.out, &shape, &vocabulary, &weights)?;
+    std::fs::write(arguments.out.join("attune-base.gguf"), gguf::encode(&shape, &vocabulary, &weights)?)?;
+    recall(&model, &tokenizer, 1)?;
     Ok(())
 }
 
