@@ -22,6 +22,7 @@
 
 mod corpus;
 mod facts;
+mod model;
 mod relation;
 mod relations;
 mod rng;
@@ -29,6 +30,7 @@ pub mod settings;
 mod tasks;
 
 pub use corpus::{Corpus, Probe, probes};
+pub use model::model;
 pub use relation::{Kind, Language};
 pub use rng::Rng;
 pub use tasks::{Example, Task, held_out, tuning_set};
