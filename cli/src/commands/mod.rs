@@ -1,0 +1,62 @@
+//! The commands, a file each.
+
+mod adapter;
+mod data;
+mod demo;
+mod eval;
+mod inspect;
+mod logprobs;
+mod plan;
+mod run;
+mod score;
+mod tokenize;
+mod tune;
+
+use crate::failure::Outcome;
+use crate::output::Output;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// See a small model learn to follow instructions: before, tuning, after, in two minutes
+    Demo(demo::Demo),
+    /// Answer a prompt, or chat
+    Run(run::Run),
+    /// Tune an adapter on a data set
+    Tune(Box<tune::Tune>),
+    /// Measure the loss on a data set
+    Eval(eval::Eval),
+    /// Print the log-probability of each target token
+    Logprobs(logprobs::Logprobs),
+    /// Say what memory a run will take, buffer by buffer, or what fits a budget
+    Plan(Box<plan::Plan>),
+    /// Show what a model or adapter file holds
+    Inspect(inspect::Inspect),
+    /// Turn text into token ids
+    Tokenize(tokenize::Tokenize),
+    /// Look into data sets
+    #[command(subcommand)]
+    Data(data::Data),
+    /// Bring adapters in and out
+    #[command(subcommand)]
+    Adapter(adapter::Adapter),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self, out: &Output) -> Outcome {
+        match self {
+            Command::Demo(command) => command.run(out),
+            Command::Run(command) => command.run(out),
+            Command::Tune(command) => command.run(out),
+            Command::Eval(command) => command.run(out),
+            Command::Logprobs(command) => command.run(out),
+            Command::Plan(command) => command.run(out),
+            Command::Inspect(command) => command.run(out),
+            Command::Tokenize(command) => command.run(out),
+            Command::Data(command) => command.run(out),
+            Command::Adapter(command) => command.run(out),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! `attune tune`: an adapter from a data set, in a run folder.
+
+use crate::args::{Compute, TuneFlags};
+use crate::failure::{Failure, Outcome};
+use crate::interrupt;
+use crate::output::{Output, duration, list, thousands};
+use crate::progress::Progress;
+use crate::size;
+use attune::Model;
+use attune::data::Dataset;
+use attune::job::{self, Config, Event, Job};
+use attune::tuner::{EvalLog, StepLog};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+/// Tune an adapter on supervised examples. The run folder gets the adapter, a log, checkpoints and a report.
+#[derive(Args)]
+pub(crate) struct Tune {
+    /// A GGUF file
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    model: Option<PathBuf>,
+    /// JSON lines or a JSON array: messages, instruction/output, conversations, prompt/completion, text, input_ids/labels
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    data: Option<PathBuf>,
+    /// The run folder to write
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Held-out examples: evaluated on the way, and the best adapter is kept
+    #[arg(long, value_name = "FILE", help_heading = "Watching")]
+    eval_data: Option<PathBuf>,
+    /// Hold out this share of the data instead
+    #[arg(long, value_name = "FRACTION", conflicts_with = "eval_data", help_heading = "Watching")]
+    eval_split: Option<f32>,
+    /// The adapter to go on from: a run folder, a native file, a PEFT folder or a GGUF LoRA file
+    #[arg(long, value_name = "ADAPTER", help_heading = "Adapter")]
+    init_adapter: Option<PathBuf>,
+    /// Go on with the run in the folder from its last checkpoint, to the same final bytes; other flags must be what it began with
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Overwrite a run that is in the folder already
+    #[arg(long)]
+    force: bool,
+    /// Prompts of the data that are answered before and after, for the report [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Watching")]
+    samples: Option<usize>,
+    /// Where no progress bar is shown, a line on standard error after so many updates; 0: none. The log holds all of them
+    #[arg(long, value_name = "STEPS", default_value_t = 10, help_heading = "Watching")]
+    log_every: u64,
+    #[command(flatten)]
+    flags: TuneFlags,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+impl Tune {
+    pub(crate) fn run(self, out: &Output) -> Outcome {
+        let job = if self.resume { self.resumed()? } else { self.created()? };
+        interrupt::watch("interrupted: finishing this update, then writing the adapter (Ctrl-C again ends at once, without)")?;
+        let mut watch = Watch::new(out, self.log_every, &self.out);
+        let outcome = job.run(|event| watch.hear(&event))?;
+        drop(watch);
+        let files = Files::of(&self.out, &outcome);
+        if out.json {
+            out.json(&result(&outcome, &files))?;
+        } else {
+            show(out, &outcome, &files)?;
+        }
+        if outcome.finished {
+            return Ok(());
+        }
+        let step = outcome.last.map_or(0, |last| last.step);
+        let run = self.out.display();
+        Err(Failure::Interrupted(format!(
+            "interrupted after update {step}; the adapter as it is: {}\ngo on with: attune tune --resume --out {run}",
+            outcome.adapter.display()
+        )))
+    }
+
+    /// A new run. Paths are kept whole, so that it can be taken up again from anywhere.
+    fn created(&self) -> Outcome<Job> {
+        let whole = |path: &PathBuf| absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())));
+        let required = |path: &Option<PathBuf>, name: &str| {
+            path.as_ref().ok_or_else(|| Failure::Usage(format!("{name}: expected a file, found nothing"))).and_then(whole)
+        };
+        let mut config = Config::new(required(&self.model, "--model")?, required(&self.data, "--data")?);
+        self.apply(&mut config)?;
+        config.options.threads = self.compute.threads;
+        Ok(Job::create(&self.out, config, self.force)?)
+    }
+
+    fn apply(&self, config: &mut Config) -> Outcome {
+        let whole = |path: &PathBuf| absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())));
+        if let Some(path) = &self.eval_data {
+            config.eval_data = Some(whole(path)?);
+        }
+        if let Some(path) = &self.init_adapter {
+            config.init_adapter = Some(whole(path)?);
+        }
+        config.eval_split = self.eval_split.unwrap_or(config.eval_split);
+        config.samples = self.samples.unwrap_or(config.samples);
+        if self.compute.precision.is_some() {
+            config.options.precision = self.compute.precision();
+        }
+        self.flags.apply(&mut config.options);
+        Ok(())
+    }
+
+    /// A run that goes on. Model and data may have been moved, and the threads may be others; all else is what it began with.
+    fn resumed(&self) -> Outcome<Job> {
+        let config = job::read_config(&self.out)?;
+        let mut asked = config.clone();
+        self.apply(&mut asked)?;
+        if let Some(difference) = difference(&config, &asked) {
+            let reason = format!("--resume: {difference}; leave the flag out, or start a new run with --init-adapter {}", self.out.display());
+            return Err(Failure::Usage(reason));
+        }
+        let model = Model::open(self.model.as_ref().unwrap_or(&config.model))?;
+        let data = Arc::new(Dataset::open(self.data.as_ref().unwrap_or(&config.data))?);
+        Ok(Job::resume_with(self.out.clone(), config, model, data, Some(self.compute.threads))?)
+    }
+}
+
+/// The first setting in which two runs differ.
+fn difference(began: &Config, asked: &Config) -> Option<String> {
+    let object = |config: &Config| match serde_json::to_value(config) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    let (began, asked) = (object(began), object(asked));
+    let (key, value) = asked.iter().find(|(key, value)| began.get(*key) != Some(value))?;
+    let first = began.get(key).map_or_else(|| "nothing".into(), Value::to_string);
+    Some(format!("expected {} {first}, as the run began, found {value}", key.replace('_', "-")))
+}
+
+/// What a run has written.
+struct Files {
+    paths: Vec<(&'static str, PathBuf)>,
+}
+
+impl Files {
+    fn of(run: &Path, outcome: &job::Outcome) -> Files {
+        let mut paths = vec![("run", run.to_path_buf()), ("adapter", outcome.adapter.clone())];
+        let others = [("config", "config.json"), ("log", "log.jsonl"), ("checkpoint", "checkpoint")];
+        paths.extend(others.map(|(name, file)| (name, run.join(file))).into_iter().filter(|(_, path)| path.exists()));
+        paths.extend(outcome.report.clone().map(|path| ("report", path)));
+        Files { paths }
+    }
+}
+
+/// The last log line, and the paths.
+fn result(outcome: &job::Outcome, files: &Files) -> Value {
+    let mut all = Map::new();
+    let mut merge = |value: serde_json::Result<Value>| {
+        if let Ok(Value::Object(map)) = value {
+            all.extend(map);
+        }
+    };
+    merge(outcome.eval.map_or(Ok(Value::Null), |eval| serde_json::to_value(eval)));
+    merge(outcome.last.map_or(Ok(Value::Null), |last| serde_json::to_value(last)));
+    merge(Ok(json!({
+        "finished": outcome.finished,
+        "planned_bytes": outcome.plan.total_bytes,
+        "measured_bytes": outcome.measured_peak,
+    })));
+    if let Some((loss, step)) = outcome.best {
+        all.insert("best".into(), json!({ "eval_loss": loss, "step": step }));
+    }
+    for (name, path) in &files.paths {
+        all.insert((*name).into(), path.display().to_string().into());
+    }
+    Value::Object(all)
+}
+
+fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
+    let mut entries = Vec::new();
+    if let Some(last) = &outcome.last {
+        entries.push(("updates", format!("{} in {}", thousands(last.step), duration(last.seconds))));
+        entries.push(("loss", format!("{:.4} in the last update", last.loss)));
+    }
+    if let Some((loss, step)) = outcome.best {
+        let which = if step == 0 { "before tuning: no update made it better".into() } else { format!("after update {step}: this adapter was kept") };
+        entries.push(("held-out", format!("{loss:.4} {which}")));
+    }
+    let measured = outcome.measured_peak.map_or_else(|| "not measured here".into(), |bytes| format!("measured {}", size::show(bytes)));
+    entries.push(("memory", format!("planned {}, {measured}", size::show(outcome.plan.total_bytes))));
+    entries.extend(files.paths.iter().map(|(name, path)| (*name, path.display().to_string())));
+    list(out, &entries)
+}
+
+/// Shows how a run goes on: a bar in a terminal, lines elsewhere.
+pub(super) struct Watch<'a> {
+    out: &'a Output,
+    log_every: u64,
+    run: &'a Path,
+    bar: Option<Progress>,
+    stage: Stage,
+    total: u64,
+    first_eval: Option<f64>,
+    eval: Option<EvalLog>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Reading,
+    Tuning,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches a run in this folder.
+    pub(super) fn new(out: &'a Output, log_every: u64, run: &'a Path) -> Watch<'a> {
+        Watch { out, log_every, run, bar: None, stage: Stage::Waiting, total: 0, first_eval: None, eval: None }
+    }
+
+    /// An event of the run.
+    pub(super) fn hear(&mut self, event: &Event<'_>) -> std::ops::ControlFlow<()> {
+        match event {
+            Event::Preparing(done, total) => self.preparing(*done as u64, *total as u64),
+            Event::Started(step, total) => self.started(*step, *total),
+            Event::Step(step) => self.step(step),
+            Event::Eval(eval) => self.evaluated(eval),
+            Event::Saved(_) => {}
+        }
+        interrupt::flow()
+    }
+
+    fn preparing(&mut self, done: u64, total: u64) {
+        // Nothing has been learnt yet: nothing is lost.
+        if interrupt::requested() {
+            self.bar = None;
+            eprintln!("interrupted before the first update; the run's settings are in {}", self.run.display());
+            std::process::exit(130);
+        }
+        if self.stage != Stage::Reading {
+            self.bar = Some(Progress::new(self.out, "reading", total));
+            self.stage = Stage::Reading;
+        }
+        if let Some(bar) = &self.bar {
+            bar.at(done + 1);
+        }
+    }
+
+    fn started(&mut self, step: u64, total: u64) {
+        self.bar = None;
+        let bar = Progress::new(self.out, "tuning", total);
+        bar.begin_at(step);
+        self.bar = Some(bar);
+        self.stage = Stage::Tuning;
+        self.total = total;
+        if step > 0 {
+            self.out.note(format!("going on after update {step} of {total}"));
+        }
+    }
+
+    fn step(&mut self, step: &StepLog) {
+        let Some(bar) = &self.bar else { return };
+        bar.at(step.step);
+        let held_out = self.eval.map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
+        let speed = thousands(step.tokens_per_second.round() as u64);
+        bar.say(format!("loss {:.4}{held_out}  {speed} tokens/s", step.loss));
+        let due = self.log_every > 0 && (step.step.is_multiple_of(self.log_every) || step.step == self.total);
+        if due && !bar.is_shown() && !self.out.json {
+            self.out.note(format!(
+                "update {}/{}  loss {:.4}  norm {:.3}  rate {:.2e}  {speed} tokens/s",
+                step.step, self.total, step.loss, step.grad_norm, step.learning_rate
+            ));
+        }
+    }
+
+    fn evaluated(&mut self, eval: &EvalLog) {
+        self.first_eval.get_or_insert(eval.eval_loss);
+        self.eval = Some(*eval);
+        if !self.out.json {
+            let accuracy = eval.eval_token_accuracy * 100.0;
+            self.out.note(format!("after update {}: held-out loss {:.4}, token accuracy {accuracy:.1} %", eval.step, eval.eval_loss));
+        }
+    }
+
+    /// The held-out loss at the beginning and at the end.
+    pub(super) fn losses(&self) -> Option<(f64, f64)> {
+        Some((self.first_eval?, self.eval?.eval_loss))
+    }
+}
