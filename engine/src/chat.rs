@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan::Knobs;
 use crate::session::{GenerateOptions, Generation, Session};
-use crate::template::Message;
+use crate::data::Message;
 use std::ops::ControlFlow;
 
 /// A conversation in a session.

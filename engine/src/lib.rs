@@ -26,6 +26,7 @@
 //! # [`adapter`] and [`checkpoint`]: files
 
 pub mod adapter;
+pub mod chat;
 pub mod checkpoint;
 pub mod data;
 #[doc(hidden)]
@@ -33,7 +34,9 @@ pub mod doc;
 pub mod encode;
 mod error;
 mod files;
+pub mod inspect;
 pub mod job;
+mod lengths;
 pub mod memory;
 pub mod model;
 pub mod plan;

@@ -2,7 +2,6 @@
 
 mod adapter;
 mod data;
-mod demo;
 mod eval;
 mod inspect;
 mod logprobs;
@@ -19,8 +18,6 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// See a small model learn to follow instructions: before, tuning, after, in two minutes
-    Demo(demo::Demo),
     /// Answer a prompt, or chat
     Run(run::Run),
     /// Tune an adapter on a data set
@@ -47,7 +44,6 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self, out: &Output) -> Outcome {
         match self {
-            Command::Demo(command) => command.run(out),
             Command::Run(command) => command.run(out),
             Command::Tune(command) => command.run(out),
             Command::Eval(command) => command.run(out),

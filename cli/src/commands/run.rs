@@ -9,7 +9,7 @@ use attune::Model;
 use attune::chat::Chat;
 use attune::core::sampler::Sampling;
 use attune::session::{FinishReason, GenerateOptions, Generation, Session};
-use attune::template::Message;
+use attune::data::Message;
 use clap::Args;
 use std::io::{BufRead, IsTerminal};
 use std::ops::ControlFlow;

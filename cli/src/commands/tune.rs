@@ -197,7 +197,6 @@ pub(super) struct Watch<'a> {
     bar: Option<Progress>,
     stage: Stage,
     total: u64,
-    first_eval: Option<f64>,
     eval: Option<EvalLog>,
 }
 
@@ -211,7 +210,7 @@ enum Stage {
 impl<'a> Watch<'a> {
     /// Watches a run in this folder.
     pub(super) fn new(out: &'a Output, log_every: u64, run: &'a Path) -> Watch<'a> {
-        Watch { out, log_every, run, bar: None, stage: Stage::Waiting, total: 0, first_eval: None, eval: None }
+        Watch { out, log_every, run, bar: None, stage: Stage::Waiting, total: 0, eval: None }
     }
 
     /// An event of the run.
@@ -270,16 +269,10 @@ impl<'a> Watch<'a> {
     }
 
     fn evaluated(&mut self, eval: &EvalLog) {
-        self.first_eval.get_or_insert(eval.eval_loss);
         self.eval = Some(*eval);
         if !self.out.json {
             let accuracy = eval.eval_token_accuracy * 100.0;
             self.out.note(format!("after update {}: held-out loss {:.4}, token accuracy {accuracy:.1} %", eval.step, eval.eval_loss));
         }
-    }
-
-    /// The held-out loss at the beginning and at the end.
-    pub(super) fn losses(&self) -> Option<(f64, f64)> {
-        Some((self.first_eval?, self.eval?.eval_loss))
     }
 }
