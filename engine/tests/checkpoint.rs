@@ -1,10 +1,11 @@
 //! Checkpoints: whatever happens to the files, and whenever the writer dies, the newest whole one is found.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use core::time::Duration;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attune::checkpoint::{self, Best, Error, Progress, Saved, State, clear, load_latest};
 use attune_core::lora::{Modules, Shape};
@@ -25,7 +26,7 @@ struct Job {
 impl Job {
     fn at(step: u64, len: usize) -> Job {
         let params: Vec<f32> = (0..len as u64).map(|i| rng::uniform(step, 0, i)).collect();
-        let best = (step % 2 == 0).then(|| params.iter().map(|x| x * 0.5).collect());
+        let best = step.is_multiple_of(2).then(|| params.iter().map(|x| x * 0.5).collect());
         Job {
             progress: Progress {
                 step,

@@ -1,7 +1,7 @@
 //! The model that an adapter belongs to, and the hash that names it.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use attune_core::gguf::{Gguf, Tensor};
 use attune_core::spec::Spec;

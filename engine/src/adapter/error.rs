@@ -121,7 +121,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: attune_core::gguf::Error,
+        source: Box<attune_core::gguf::Error>,
     },
     /// A GGUF LoRA file cannot be written like this.
     #[error("{path}: {detail}", path = path.display())]

@@ -75,7 +75,7 @@ pub(super) fn summary(path: &Path, bytes: &[u8]) -> Result<Summary, Error> {
 
 /// Checks that it is a LoRA adapter.
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Error> {
-    let gguf = Gguf::parse(bytes).map_err(|source| Error::Gguf { path: path.to_path_buf(), source })?;
+    let gguf = Gguf::parse(bytes).map_err(|source| damaged(path, source))?;
     if text(path, &gguf, "general.type")?.as_deref() != Some("adapter") {
         let found = "a GGUF file that is no adapter (general.type is not adapter)".to_owned();
         return Err(Error::NotAnAdapter { path: path.to_path_buf(), found });
@@ -91,12 +91,16 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Error> {
 }
 
 fn text(path: &Path, gguf: &Gguf<'_>, key: &str) -> Result<Option<String>, Error> {
-    let found = gguf.str(key).map_err(|source| Error::Gguf { path: path.to_path_buf(), source })?;
+    let found = gguf.str(key).map_err(|source| damaged(path, source))?;
     Ok(found.map(str::to_owned))
 }
 
+fn damaged(path: &Path, source: attune_core::gguf::Error) -> Error {
+    Error::Gguf { path: path.to_path_buf(), source: Box::new(source) }
+}
+
 fn alpha(path: &Path, gguf: &Gguf<'_>) -> Result<f32, Error> {
-    let found = gguf.f32(ALPHA).map_err(|source| Error::Gguf { path: path.to_path_buf(), source })?;
+    let found = gguf.f32(ALPHA).map_err(|source| damaged(path, source))?;
     found.filter(|alpha| alpha.is_finite()).ok_or_else(|| Error::Setting {
         path: path.to_path_buf(),
         key: ALPHA.into(),

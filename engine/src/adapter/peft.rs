@@ -65,7 +65,7 @@ pub(super) fn summary(folder: &Path) -> Result<Summary, Error> {
 
 /// Gives every tensor its place, and checks that none is missing, superfluous, or of another shape or type than its place asks for.
 fn pairs(path: &Path, tensors: &Tensors, config: &Config, spec: &Spec) -> Result<Pairs<TensorInfo>, Error> {
-    let mut found: BTreeMap<(usize, u8), [Option<(&str, &TensorInfo)>; 2]> = BTreeMap::new();
+    let mut found: BTreeMap<(usize, u8), Sides<'_>> = BTreeMap::new();
     let mut prefix = None;
     for (name, info) in tensors.infos() {
         let wrong = |expected: String, found: String| Error::Tensor { path: path.to_path_buf(), tensor: short(name), expected, found };
@@ -103,6 +103,7 @@ fn pairs(path: &Path, tensors: &Tensors, config: &Config, spec: &Spec) -> Result
     Ok(Pairs { use_rslora: config.use_rslora, hugging_face_rows: true, pairs })
 }
 
+/// A, and B, of one linear.
 type Sides<'t> = [Option<(&'t str, &'t TensorInfo)>; 2];
 
 fn check_complete(path: &Path, config: &Config, spec: &Spec, prefix: &str, found: &BTreeMap<(usize, u8), Sides<'_>>) -> Result<(), Error> {

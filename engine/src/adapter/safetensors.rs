@@ -3,8 +3,8 @@
 //! Format: header length (u64, little-endian), a JSON object of `name: {dtype, shape, data_offsets}`, the tensors' bytes without gaps
 //! (<https://github.com/huggingface/safetensors>).
 
+use core::fmt;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl Tensors {
         }
         let mut header = vec![0; size as usize];
         file.read_exact(&mut header).map_err(io(path, "reading"))?;
-        let header = std::str::from_utf8(&header).map_err(|e| wrong(format!("header: {e}")))?;
+        let header = core::str::from_utf8(&header).map_err(|e| wrong(format!("header: {e}")))?;
         let Infos(infos) = serde_json::from_str(header).map_err(|e| wrong(format!("header: {e}")))?;
         let tensors = Tensors { file, path: path.to_path_buf(), data: 8 + size, infos };
         tensors.check(len - 8 - size).map_err(wrong)?;
