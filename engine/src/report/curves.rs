@@ -40,7 +40,11 @@ pub(super) fn write(page: &mut String, report: &Report) {
     page.push_str("</div>");
     let strange = report.steps.iter().filter(|s| !s.loss.is_finite() || !s.grad_norm.is_finite()).count();
     if strange > 0 {
-        let _ = write!(page, "<p class=\"warn\">{} of the updates have a loss or gradient norm that is not finite; they are gaps above.</p>", count(strange as u64));
+        let _ = write!(
+            page,
+            "<p class=\"warn\">{} of the updates have a loss or gradient norm that is not finite; they are gaps above.</p>",
+            count(strange as u64)
+        );
     }
     evaluations(page, &report.evals);
     page.push_str("</section>");
@@ -67,18 +71,22 @@ fn marks(evals: &[EvalLog]) -> Vec<Mark> {
     let last = evals.len().saturating_sub(1);
     let chosen = evals.iter().enumerate().filter(|&(i, e)| i % every == 0 || i == last || best == Some(e));
     chosen
-        .filter(|(_, e)| e.eval_loss.is_finite())
+        .filter(|(_, e)| drawable(&point(e)))
         .map(|(_, e)| Mark {
             class: if best == Some(e) { "mark best" } else { "mark" },
-            at: (e.step as f64, e.eval_loss),
+            at: point(e),
             label: format!("update {}: held-out loss {}", count(e.step), number(e.eval_loss)),
         })
         .collect()
 }
 
+fn point(e: &EvalLog) -> (f64, f64) {
+    (e.step as f64, e.eval_loss)
+}
+
 /// The evaluation with the smallest loss, the earliest of equals.
 pub(super) fn best(evals: &[EvalLog]) -> Option<&EvalLog> {
-    evals.iter().filter(|e| e.eval_loss.is_finite()).min_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss))
+    evals.iter().filter(|e| drawable(&point(e))).min_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss))
 }
 
 /// Lowest and highest point of each column, so that no peak is lost.

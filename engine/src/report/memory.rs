@@ -54,7 +54,10 @@ fn bars(page: &mut String, plan: &Plan, measured: Option<u64>) {
     if let Some(peak) = measured {
         let width = peak as f64 / longest * WIDTH;
         let size = bytes(peak);
-        let _ = write!(page, "<rect class=\"measured\" x=\"0\" y=\"36\" width=\"{width:.2}\" height=\"20\"><title>measured peak: {size}</title></rect>");
+        let _ = write!(
+            page,
+            "<rect class=\"measured\" x=\"0\" y=\"36\" width=\"{width:.2}\" height=\"20\"><title>measured peak: {size}</title></rect>"
+        );
     }
     page.push_str("</svg>");
 }
@@ -63,7 +66,11 @@ fn regions(page: &mut String, plan: &Plan, measured: Option<u64>) {
     page.push_str("<table class=\"numbers regions\"><thead><tr><th>Region<th>Bytes<th>Share<th class=\"text\">Holds</tr></thead><tbody>");
     for (name, size, holds) in parts(plan) {
         let share = size as f64 / plan.total_bytes.max(1) as f64 * 100.0;
-        let _ = write!(page, "<tr><td><span class=\"key {name}\">{name}</span><td>{}<td>{share:.1} %<td class=\"text\">{holds}</tr>", bytes(size));
+        let _ = write!(
+            page,
+            "<tr><td><span class=\"key {name}\">{name}</span><td>{}<td>{share:.1} %<td class=\"text\">{holds}</tr>",
+            bytes(size)
+        );
     }
     let _ = write!(page, "<tr class=\"sum\"><td>planned<td>{}<td>100 %<td class=\"text\">all of it</tr>", bytes(plan.total_bytes));
     if let Some(peak) = measured {
@@ -106,7 +113,9 @@ fn groups(buffers: &[Buffer]) -> Vec<Group<'_>> {
 
 fn buffers(page: &mut String, plan: &Plan) {
     let groups = groups(&plan.buffers);
-    page.push_str("<table class=\"numbers\"><thead><tr><th>Buffer<th class=\"text\">Region<th class=\"text\">Shape<th>Bytes</tr></thead><tbody>");
+    page.push_str(
+        "<table class=\"numbers\"><thead><tr><th>Buffer<th class=\"text\">Region<th class=\"text\">Shape<th>Bytes</tr></thead><tbody>",
+    );
     for g in groups.iter().take(ROWS) {
         let shape: Vec<String> = g.shape.iter().map(usize::to_string).collect();
         let times = if g.layers > 1 { format!(" × {}", count(g.layers)) } else { String::new() };
@@ -135,8 +144,10 @@ fn knobs(page: &mut String, knobs: &Knobs, budget: Option<u64>) {
             ("budget", budget),
             ("tokens of a micro-batch", count(*micro_batch_tokens as u64)),
             ("vocabulary chunk", count(*vocab_chunk as u64)),
-            ("layer inputs", (*layer_inputs).into()),
-            ("every so many-th is kept", count(*layer_stride as u64)),
+            (
+                "kept layer inputs",
+                if *layer_stride > 1 { format!("{layer_inputs}, every {layer_stride} layers") } else { format!("{layer_inputs}, all") },
+            ),
             ("optimiser", (*optim).into()),
         ],
         Knobs::Decode { context, prefill_batch, kv_type } => vec![

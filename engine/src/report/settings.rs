@@ -27,13 +27,17 @@ pub(super) fn results(page: &mut String, report: &Report) {
     } else {
         tile(page, "Updates", "0", "nothing was learnt");
     }
-    let measured = report.measured_peak.map_or_else(|| "peak was not measured".into(), |peak| format!("{} measured at its peak", bytes(peak)));
+    let measured =
+        report.measured_peak.map_or_else(|| "peak was not measured".into(), |peak| format!("{} measured at its peak", bytes(peak)));
     tile(page, "Memory planned", &bytes(report.plan.total_bytes), &measured);
     page.push_str("</div>");
 }
 
 fn tile(page: &mut String, name: &str, value: &str, below: &str) {
-    let _ = write!(page, "<div class=\"tile\"><div class=\"name\">{name}</div><div class=\"value\">{value}</div><div class=\"below\">{below}</div></div>");
+    let _ = write!(
+        page,
+        "<div class=\"tile\"><div class=\"name\">{name}</div><div class=\"value\">{value}</div><div class=\"below\">{below}</div></div>"
+    );
 }
 
 fn change(first: f64, last: f64) -> String {
@@ -46,12 +50,17 @@ fn speed(steps: &[StepLog]) -> String {
     for s in steps {
         let took = s.seconds - before;
         before = s.seconds;
-        if took > 0.0 && took.is_finite() && s.tokens_per_second.is_finite() {
-            tokens += s.tokens_per_second * took;
-            seconds += took;
+        let (all, time) = (tokens + s.tokens_per_second * took, seconds + took);
+        // A clock that jumped spoils its own update's share alone.
+        if took > 0.0 && (0.0..1e15).contains(&all) && time < 1e12 {
+            (tokens, seconds) = (all, time);
         }
     }
-    if seconds > 0.0 { format!("{} tokens, {:.0} a second", count(tokens.round() as u64), tokens / seconds) } else { "speed unknown".into() }
+    if seconds > 0.0 {
+        format!("{} tokens, {:.0} a second", count(tokens.round() as u64), tokens / seconds)
+    } else {
+        "speed unknown".into()
+    }
 }
 
 /// Appends what was tuned on what.
@@ -66,7 +75,7 @@ pub(super) fn sources(page: &mut String, config: &Config) {
     row("Data", &config.data.display().to_string(), &format!(" <span class=\"dim\">{}, CRC-32 {crc:08x}</span>", bytes(size)));
     match &config.eval_data {
         Some(path) => row("Held-out data", &path.display().to_string(), ""),
-        None if config.eval_split > 0.0 => row("Held-out data", &format!("{} % of the data", f64::from(config.eval_split) * 100.0), ""),
+        None if config.eval_split > 0.0 => row("Held-out data", &format!("{:.1} % of the data", config.eval_split * 100.0), ""),
         None => row("Held-out data", "none", ""),
     }
     if let Some(path) = &config.init_adapter {

@@ -74,10 +74,13 @@ fn well_formed(page: &str) -> bool {
 #[test]
 fn a_page_has_everything_and_asks_for_nothing() {
     let page = report(60).html();
-    for expected in ["first run", "models/tiny.gguf", "data/examples.jsonl", "learning_rate", "0.0002", "狐狸", "fox fox fox", "(empty)"] {
+    for expected in ["first run", "models/tiny.gguf", "data/examples.jsonl", "learning_rate", "0.0002", "狐狸", "fox fox fox", "(empty)"]
+    {
         assert!(page.contains(expected), "{expected} is missing");
     }
-    for expected in ["expected a field named messages", "7,200 target tokens", "15,000 tokens, 1000 a second", "1.3 MiB", "measured", "(best)"] {
+    for expected in
+        ["expected a field named messages", "7,200 target tokens", "15,000 tokens, 1000 a second", "1.3 MiB", "measured", "(best)"]
+    {
         assert!(page.contains(expected), "{expected} is missing");
     }
     for forbidden in ["<script", "http:", "https:", "url(", "@import", "src=", "href="] {

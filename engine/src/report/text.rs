@@ -99,7 +99,10 @@ mod tests {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([bytes(7), bytes(1536), bytes(300 << 20), bytes(1 << 20)], ["7 B", "1.5 KiB", "300 MiB", "1.0 MiB"]);
         assert_eq!([number(2.5), number(2e-4), number(f64::NAN), number(0.0)], ["2.5000", "2.000e-4", "not finite", "0"]);
-        assert_eq!([duration(1.25), duration(200.0), duration(3720.0), duration(f64::NAN)], ["1.2 s", "3 min 20 s", "1 h 02 min", "unknown"]);
+        assert_eq!(
+            [duration(1.25), duration(200.0), duration(3720.0), duration(f64::NAN)],
+            ["1.2 s", "3 min 20 s", "1 h 02 min", "unknown"]
+        );
         assert!(bytes(u64::MAX).ends_with("PiB"));
     }
 
