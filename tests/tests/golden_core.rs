@@ -16,10 +16,7 @@ use attune_core::trainer::{Batch, Trainer, Update};
 use attune_core::weights::{LayerWeights, Model};
 use attune_tests::compare::{close, close_to_largest};
 use attune_tests::convert::{permute, to_gguf};
-use attune_tests::golden::{Golden, Row};
-use std::collections::BTreeMap;
-
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+use attune_tests::golden::{Golden, Row, Tensors};
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]

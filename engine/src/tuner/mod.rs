@@ -21,7 +21,7 @@ use crate::plan::{self, Plan};
 use attune_core::arena::Region;
 use attune_core::objective::cross_entropy;
 use attune_core::rng;
-use attune_core::trainer::Trainer;
+use attune_core::trainer::{Trainer, Update};
 use attune_cpu::CpuTarget;
 use rows::Rows;
 use serde::{Deserialize, Serialize};
@@ -233,9 +233,17 @@ impl Tuner {
     /// # Errors
     /// [`Error::Diverged`], before the parameters have changed; a data file that has changed.
     pub fn step(&mut self) -> Result<StepLog> {
+        self.step_with(&self.options.update(self.progress.step, self.total_steps()))
+    }
+
+    /// One update with these settings in place of the schedule's, for callers that steer the learning rate themselves.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
         let began = Instant::now();
         let next = self.load_update()?;
-        let (loss, targets) = self.update()?;
+        let (loss, targets) = self.update(settings)?;
         let (norm, rate) = loss;
         let tokens: usize = self.batches.iter().map(MicroBatch::tokens).sum();
         let seconds = began.elapsed().as_secs_f64();
@@ -277,7 +285,7 @@ impl Tuner {
 
     /// Forward, backward and AdamW over the loaded micro-batches: ((norm, rate), (loss, targets)).
     #[allow(clippy::type_complexity)]
-    fn update(&mut self) -> Result<((f32, f32), (f64, usize))> {
+    fn update(&mut self, settings: &Update) -> Result<((f32, f32), (f64, usize))> {
         let model = self.model.core();
         let step = self.progress.step;
         let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
@@ -293,12 +301,11 @@ impl Tuner {
             }
             self.trainer.backward(&model, &self.coef[..n])?;
         }
-        let update = self.options.update(step, self.total_steps());
-        let norm = match self.trainer.update(&update) {
+        let norm = match self.trainer.update(settings) {
             Err(attune_core::Error::NotFinite { what }) => return Err(Error::Diverged { step: step + 1, what }),
             other => other?,
         };
-        Ok(((norm, update.rate), (loss, total)))
+        Ok(((norm, settings.rate), (loss, total)))
     }
 
     /// Repeats the update of the last [`step`](Self::step) on the examples that are loaded already: the hot path alone, which allocates nothing.
@@ -306,7 +313,8 @@ impl Tuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn repeat_update(&mut self) -> Result<f64> {
-        Ok(self.update()?.1.0)
+        let settings = self.options.update(self.progress.step, self.total_steps());
+        Ok(self.update(&settings)?.1.0)
     }
 
     /// Evaluates the held-out data and remembers the adapter if it is the best so far. `None` where there is none.
