@@ -5,3 +5,4 @@ pub mod compare;
 pub mod convert;
 pub mod engine;
 pub mod golden;
+pub mod random_model;
