@@ -57,8 +57,9 @@ pub struct Config {
     /// Prompts of the data that are answered before and after.
     #[serde(default)]
     pub samples: usize,
-    /// All options.
-    #[serde(flatten)]
+    /// All options, among the other keys. [`read_config`] reads them on their own: flattening loses the numbers where some crate of the program has
+    /// switched on serde_json's arbitrary precision.
+    #[serde(flatten, skip_deserializing)]
     pub options: TuneOptions,
 }
 
@@ -444,7 +445,8 @@ const SAMPLE_TOKENS: usize = 48;
 pub fn read_config(folder: &Path) -> Result<Config> {
     let path = folder.join("config.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    serde_json::from_str(&text).map_err(|e| Error::RunFolder { path, reason: format!("expected the settings of a run, found {e}") })
+    let parsed = serde_json::from_str(&text).and_then(|config: Config| Ok(Config { options: serde_json::from_str(&text)?, ..config }));
+    parsed.map_err(|e| Error::RunFolder { path, reason: format!("expected the settings of a run, found {e}") })
 }
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {

@@ -39,6 +39,8 @@ struct Shared {
     next: AtomicUsize,
     job: UnsafeCell<Job>,
     asleep: Box<[AtomicBool]>,
+    /// Workers that have begun to serve.
+    begun: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     spins: u32,
 }
@@ -72,6 +74,7 @@ impl Pool {
             next: AtomicUsize::new(0),
             job: UnsafeCell::new(Job { work: None, pieces: 0, caller: None }),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+            begun: AtomicUsize::new(0),
             panic: Mutex::new(None),
             // Spinning takes a core away from someone who could work where there are more threads than cores.
             spins: if threads > cores { 0 } else { SPINS },
@@ -82,6 +85,10 @@ impl Pool {
             let made = thread::Builder::new().name(format!("attune-{}", index + 1)).spawn(move || shared.serve(index));
             // The workers made so far end when the pool is dropped.
             pool.workers.push(made.map_err(|source| Error::Threads { asked: threads, source })?);
+        }
+        // A thread allocates while it comes up; whoever has a pool shall see nothing of that in the middle of a run.
+        while pool.shared.begun.load(Ordering::Acquire) < pool.workers.len() {
+            thread::yield_now();
         }
         Ok(pool)
     }
@@ -180,6 +187,7 @@ impl Shared {
 
     /// A worker's life.
     fn serve(&self, index: usize) {
+        self.begun.fetch_add(1, Ordering::Release);
         let mut last = 0;
         let mut spins = 0;
         loop {
