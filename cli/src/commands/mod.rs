@@ -2,6 +2,7 @@
 
 mod adapter;
 mod data;
+mod demo;
 mod eval;
 mod inspect;
 mod logprobs;
@@ -18,6 +19,8 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// See a small model learn to follow instructions: before, tuning, after, in two minutes
+    Demo(demo::Demo),
     /// Answer a prompt, or chat
     Run(run::Run),
     /// Tune an adapter on a data set
@@ -44,6 +47,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self, out: &Output) -> Outcome {
         match self {
+            Command::Demo(command) => command.run(out),
             Command::Run(command) => command.run(out),
             Command::Tune(command) => command.run(out),
             Command::Eval(command) => command.run(out),

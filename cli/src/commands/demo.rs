@@ -1,0 +1,308 @@
+//! `attune demo`: the built-in model, before and after it is tuned on the built-in instruction set.
+
+use super::tune::Watch;
+use crate::args::{Compute, modules};
+use crate::failure::{Failure, Outcome};
+use crate::interrupt;
+use crate::output::{Output, Table, columns, duration, list, one_line, thousands};
+use crate::progress::Progress;
+use crate::size;
+use attune::Model;
+use attune::adapter::Adapter;
+use attune::core::optim::Schedule;
+use attune::core::sampler::Sampling;
+use attune::data::Dataset;
+use attune::job::{self, Config, Job};
+use attune::session::{GenerateOptions, Session, SessionOptions};
+use attune::data::Message;
+use attune::template::MaskOptions;
+use attune::tuner::{Evaluation, Examples, Scorer, TuneOptions};
+use attune_builtin::{Kind, Language, Task, settings};
+use clap::Args;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Files of the demo's run folder, beside those of every run.
+const BASE: &str = "base.gguf";
+const TUNING_SET: &str = "tuning-set.jsonl";
+const HELD_OUT: &str = "held-out.jsonl";
+
+/// See a small model learn to follow instructions of five kinds, in English and Chinese.
+///
+/// The built-in model knows facts and follows no instruction. It is asked held-out instructions, tuned on others within a memory budget, and
+/// asked again. No held-out instruction, and no fact that one asks for, is in the tuning set.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Keep the run folder here, with the base model, to go on with run, eval and tune
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Memory that tuning may take above the mapped weights
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size::parse)]
+    budget: u64,
+    /// Seed of order and initialisation
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    seed: u64,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// What the demo reports.
+#[derive(Serialize)]
+struct Report {
+    kinds: Vec<KindReport>,
+    loss_before: f64,
+    loss_after: f64,
+    /// Of the whole demo.
+    seconds: f64,
+    tuning_seconds: f64,
+    budget_bytes: u64,
+    planned_bytes: u64,
+    measured_bytes: Option<u64>,
+    updates: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KindReport {
+    kind: &'static str,
+    before: usize,
+    after: usize,
+    total: usize,
+}
+
+impl Demo {
+    pub(crate) fn run(self, out: &Output) -> Outcome {
+        let began = Instant::now();
+        interrupt::watch("interrupted: ending (Ctrl-C again ends at once)")?;
+        let folder = Folder::new(self.out.as_deref())?;
+        write_files(&folder.path)?;
+        let model = Model::open(folder.path.join(BASE))?;
+        let tasks = attune_builtin::held_out();
+        out.note(introduction(&model, &tasks));
+
+        let before = self.answers(out, "before", &model, None, &tasks)?;
+        let loss_before = self.score(&model, None, &folder.path)?.loss;
+        if !out.json {
+            show_answers(out, "Before tuning", &tasks, &before)?;
+        }
+        let outcome = self.tune(out, &folder.path)?;
+        let adapter = Adapter::open(&folder.path, &model.base()?)?;
+        let after = self.answers(out, "after", &model, Some(&adapter), &tasks)?;
+        let loss_after = self.score(&model, Some(&adapter), &folder.path)?.loss;
+        if !out.json {
+            show_answers(out, "After tuning", &tasks, &after)?;
+        }
+        let report = Report {
+            kinds: kinds(&tasks, &before, &after),
+            loss_before,
+            loss_after,
+            seconds: began.elapsed().as_secs_f64(),
+            tuning_seconds: outcome.last.map_or(0.0, |last| last.seconds),
+            budget_bytes: self.budget,
+            planned_bytes: outcome.plan.total_bytes,
+            measured_bytes: outcome.measured_peak,
+            updates: outcome.last.map_or(0, |last| last.step),
+            run: folder.kept().map(|path| path.display().to_string()),
+        };
+        if out.json { out.json(&report) } else { show(out, &report) }
+    }
+
+    /// Answers to all tasks, the likeliest token each time.
+    fn answers(&self, out: &Output, name: &'static str, model: &Model, adapter: Option<&Adapter>, tasks: &[Task]) -> Outcome<Vec<String>> {
+        let options = SessionOptions {
+            context: settings::MAX_LENGTH + settings::MAX_NEW_TOKENS,
+            threads: self.compute.threads,
+            precision: self.compute.precision(),
+            ..SessionOptions::default()
+        };
+        let mut session = Session::new(model, &options.for_adapters(adapter))?;
+        if let Some(adapter) = adapter {
+            session.add_adapter(adapter, 1.0)?;
+        }
+        let generate = GenerateOptions { max_tokens: settings::MAX_NEW_TOKENS, sampling: Sampling::GREEDY, stop: Vec::new() };
+        let bar = Progress::new(out, name, tasks.len() as u64);
+        let mut answers = Vec::with_capacity(tasks.len());
+        for (i, task) in tasks.iter().enumerate() {
+            let answer = session.chat(&[Message::user(&task.prompt)], &generate, |_| interrupt::flow())?;
+            if interrupt::requested() {
+                return Err(Failure::Interrupted("interrupted".into()));
+            }
+            answers.push(answer.text);
+            bar.at(i as u64 + 1);
+        }
+        Ok(answers)
+    }
+
+    /// The loss on the held-out answers.
+    fn score(&self, model: &Model, adapter: Option<&Adapter>, folder: &Path) -> Outcome<Evaluation> {
+        let data = Arc::new(Dataset::open(folder.join(HELD_OUT))?);
+        let length = model.spec().context;
+        let examples = Examples::prepare(model, data, length, MaskOptions::default(), |_| true, |_| {})?;
+        let longest = (0..examples.len()).map(|i| examples.length(i)).max().unwrap_or(2);
+        let options = TuneOptions {
+            max_length: longest,
+            batch_size: 8,
+            threads: self.compute.threads,
+            precision: self.compute.precision(),
+            ..TuneOptions::default()
+        };
+        Ok(Scorer::new(model, adapter, &options)?.score(&examples, |_, _, _| Ok(()))?)
+    }
+
+    fn tune(&self, out: &Output, folder: &Path) -> Outcome<job::Outcome> {
+        let mut config = Config::new(folder.join(BASE), folder.join(TUNING_SET));
+        config.options = TuneOptions {
+            rank: settings::RANK as u32,
+            alpha: settings::ALPHA,
+            target_modules: modules(&settings::TARGET_MODULES.join(",")).map_err(Failure::Failed)?,
+            learning_rate: settings::LEARNING_RATE,
+            schedule: Schedule::Cosine,
+            warmup: settings::WARMUP_STEPS as u64,
+            beta2: settings::BETA2,
+            max_grad_norm: settings::MAX_GRAD_NORM,
+            epochs: settings::EPOCHS as u64,
+            batch_size: settings::BATCH_SIZE,
+            gradient_accumulation: 1,
+            max_length: settings::MAX_LENGTH,
+            seed: self.seed,
+            budget: Some(self.budget),
+            threads: self.compute.threads,
+            precision: self.compute.precision(),
+            ..TuneOptions::default()
+        };
+        let job = Job::create(folder, config, self.out.is_none())?;
+        let mut watch = Watch::new(out, 50, folder);
+        let outcome = job.run(|event| watch.hear(&event))?;
+        if outcome.finished {
+            return Ok(outcome);
+        }
+        let kept = self.out.as_ref().map_or_else(String::new, |_| format!("; the adapter as it is: {}", outcome.adapter.display()));
+        Err(Failure::Interrupted(format!("interrupted while tuning{kept}")))
+    }
+}
+
+/// The folder of the run: a person's, or one that vanishes with the demo.
+struct Folder {
+    path: PathBuf,
+    vanishes: bool,
+}
+
+impl Folder {
+    fn new(wanted: Option<&Path>) -> Outcome<Folder> {
+        let named = |path: &Path, e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+        if let Some(path) = wanted {
+            if path.join("config.json").exists() {
+                return Err(Failure::failed(format!("{}: it holds a run already; choose another folder", path.display())));
+            }
+            std::fs::create_dir_all(path).map_err(|e| named(path, e))?;
+            let path = std::path::absolute(path).map_err(|e| named(path, e))?;
+            return Ok(Folder { path, vanishes: false });
+        }
+        let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos());
+        let path = std::env::temp_dir().join(format!("attune-demo-{}-{unique}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|e| named(&path, e))?;
+        Ok(Folder { path, vanishes: true })
+    }
+
+    fn kept(&self) -> Option<&Path> {
+        (!self.vanishes).then_some(&self.path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.vanishes {
+            // A folder that cannot be removed is the system's to clear.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Writes the base model and both halves of the instruction set, as files that every other command takes.
+fn write_files(folder: &Path) -> Outcome {
+    let line = |prompt: &str, answer: &str| {
+        let turns = [("user", prompt), ("assistant", answer)].map(|(role, content)| serde_json::json!({ "role": role, "content": content }));
+        serde_json::json!({ "messages": turns }).to_string() + "\n"
+    };
+    let tuning: String = attune_builtin::tuning_set().iter().map(|e| line(&e.prompt, &e.response)).collect();
+    // Of all answers that are accepted, the fullest: a sentence rather than a word.
+    let fullest = |task: &Task| task.accepted.iter().max_by_key(|answer| answer.len()).cloned().unwrap_or_default();
+    let held_out: String = attune_builtin::held_out().iter().map(|t| line(&t.prompt, &fullest(t))).collect();
+    for (name, bytes) in [(BASE, attune_builtin::model()), (TUNING_SET, tuning.as_bytes()), (HELD_OUT, held_out.as_bytes())] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn introduction(model: &Model, tasks: &[Task]) -> String {
+    let spec = model.spec();
+    format!(
+        "A {} model, {}, {} layers of width {}: it knows facts, and was never shown an instruction.\n\
+         {} held-out instructions of five kinds, in English and Chinese; none of their facts is in the tuning set.",
+        spec.arch.row().name,
+        size::show(model.bytes().len() as u64),
+        spec.layers,
+        spec.width,
+        tasks.len()
+    )
+}
+
+fn kinds(tasks: &[Task], before: &[String], after: &[String]) -> Vec<KindReport> {
+    let followed = |kind: Kind, answers: &[String]| tasks.iter().zip(answers).filter(|(task, answer)| task.kind == kind && task.follows(answer)).count();
+    let report = |kind: Kind| KindReport {
+        kind: kind.name(),
+        before: followed(kind, before),
+        after: followed(kind, after),
+        total: tasks.iter().filter(|task| task.kind == kind).count(),
+    };
+    Kind::ALL.map(report).into()
+}
+
+/// One task of each kind and language with its answer.
+fn show_answers(out: &Output, title: &str, tasks: &[Task], answers: &[String]) -> Outcome {
+    out.line(format!("\n{title}"))?;
+    for kind in Kind::ALL {
+        for language in [Language::English, Language::Chinese] {
+            let Some((task, answer)) = tasks.iter().zip(answers).find(|(task, _)| task.kind == kind && task.language == language) else { continue };
+            let mark = if task.follows(answer) { "✓" } else { "✗" };
+            let prompt = one_line(&task.prompt, 50);
+            let space = " ".repeat(50usize.saturating_sub(columns(&prompt)));
+            let rest = out.width().saturating_sub(66).max(20);
+            out.line(format!("  {:<8}{prompt}{space}  {mark} {}", kind.name(), one_line(answer.trim(), rest)))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(out: &Output, report: &Report) -> Outcome {
+    out.line("\nHeld-out instructions that are followed")?;
+    let mut table = Table::new(&["kind", ">before", ">after", ">of"]);
+    for kind in &report.kinds {
+        table.row([kind.kind.into(), kind.before.to_string(), kind.after.to_string(), kind.total.to_string()]);
+    }
+    let sum = |of: fn(&KindReport) -> usize| report.kinds.iter().map(of).sum::<usize>();
+    let total = sum(|k| k.total);
+    table.row(["all".into(), sum(|k| k.before).to_string(), sum(|k| k.after).to_string(), total.to_string()]);
+    let percent = |n: usize| format!("{:.0} %", n as f64 * 100.0 / total.max(1) as f64);
+    table.row([String::new(), percent(sum(|k| k.before)), percent(sum(|k| k.after)), String::new()]);
+    table.print(out)?;
+    out.line("")?;
+    let measured = report.measured_bytes.map_or_else(|| "not measured on this system".into(), size::show);
+    let mut entries = vec![
+        ("held-out loss", format!("{:.3} before, {:.3} after", report.loss_before, report.loss_after)),
+        ("time", format!("{}, {} of it for {} updates", duration(report.seconds), duration(report.tuning_seconds), thousands(report.updates))),
+        ("memory budget", size::show(report.budget_bytes)),
+        ("  planned", format!("{} for tuning, above the mapped weights", size::show(report.planned_bytes))),
+        ("  measured", format!("{measured} at most: anonymous resident memory above what was there when tuning began")),
+    ];
+    if let Some(run) = &report.run {
+        entries.push(("kept in", run.clone()));
+        list(out, &entries)?;
+        return out.line(format!("\nAsk it yourself: attune run --model {run}/{BASE} --adapter {run}"));
+    }
+    list(out, &entries)
+}
