@@ -1,9 +1,9 @@
 //! Tuning settings that were found to work for the built-in model and its tuning set.
 
 /// Rank of the adapter.
-pub const RANK: usize = 16;
+pub const RANK: usize = 32;
 /// Its alpha: the adapter's output is scaled by `ALPHA / RANK`.
-pub const ALPHA: f32 = 32.0;
+pub const ALPHA: f32 = 64.0;
 /// The linear maps that it adapts, by PEFT's names.
 pub const TARGET_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 /// Highest learning rate, reached after [`WARMUP_STEPS`] and brought down along a cosine.
@@ -13,7 +13,7 @@ pub const WARMUP_STEPS: usize = 10;
 /// Examples a step.
 pub const BATCH_SIZE: usize = 16;
 /// Passes over the tuning set.
-pub const EPOCHS: usize = 3;
+pub const EPOCHS: usize = 6;
 /// Adam's second beta.
 pub const BETA2: f32 = 0.99;
 /// The gradient's norm is clipped to this.
