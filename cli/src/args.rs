@@ -44,8 +44,11 @@ impl AdapterArg {
         Ok(open(&self.path, &base)?)
     }
 
-    /// Opens it with its scale taken into its alpha, for what takes one adapter and no scale.
+    /// Opens it with its scale taken into its alpha, for files, which have no other place for it.
     pub(crate) fn open_scaled(&self, model: &Model, any_base: bool) -> Outcome<Adapter> {
+        if self.scale <= 0.0 {
+            return Err(Failure::Usage(format!("ADAPTER=SCALE: expected a scale above 0 for a file to write, found {}", self.scale)));
+        }
         let mut adapter = self.open(model, any_base)?;
         adapter.shape.alpha *= self.scale;
         Ok(adapter)

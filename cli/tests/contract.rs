@@ -89,7 +89,7 @@ fn eval_and_logprobs_agree() {
 #[test]
 fn plan_names_every_buffer_and_adds_them_up() {
     let home = Home::new();
-    for args in ["", "--rank 4 --layers 1", "--for run", "--context 100 --kv-type f32", "--budget 4MiB"] {
+    for args in ["", "--rank 4 --layers 1", "--for run", "--context 100 --kv-type f32", "--budget 5MiB"] {
         let plan = home.json(&format!("plan --model tiny.gguf {args}"));
         has_keys(&plan, &["total_bytes", "weights_bytes", "regions", "buffers", "knobs"]);
         has_keys(&plan["regions"], &["adapter", "cache", "work"]);
@@ -190,6 +190,7 @@ fn adapters_go_out_and_come_in_and_answer_the_same() {
     assert_eq!(answer("--adapter run"), answer("--adapter run=0.5 --adapter peft=0.5"), "two halves are a whole");
     home.fails(1, "adapter import run --model tiny.gguf --out nowhere/x.attune", &["nowhere"]);
     home.fails(2, "adapter export run --model tiny.gguf --format native --out tiny.gguf", &["--out"]);
+    home.fails(2, "adapter export run=-1 --model tiny.gguf --format native --out minus.attune", &["above 0"]);
 }
 
 #[test]

@@ -472,7 +472,11 @@ pub fn fit_tune(spec: &Spec, request: &TuneRequest, pinned: Pinned, budget: u64,
         &|r| halved_chunk(r, 256),
     ];
     for rung in rungs {
-        while needs(&r)? > budget && rung(&mut r) {}
+        let mut next = r;
+        // A notch that saves nothing is not taken: with few layers, keeping fewer inputs costs more scratch than it saves.
+        while needs(&r)? > budget && rung(&mut next) && needs(&next)? < needs(&r)? {
+            r = next;
+        }
     }
     match needs(&r)? {
         total if total > budget => Err(Error::OverBudget { needs: total, budget }),

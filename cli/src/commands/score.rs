@@ -46,7 +46,7 @@ impl Score {
     pub(crate) fn run(&self, out: &Output, mut each: impl FnMut(usize, &[u32], &[f32]) -> Outcome) -> Outcome<Evaluation> {
         interrupt::watch("")?;
         let model = Model::open(&self.model)?;
-        let adapter = self.adapter.as_ref().map(|a| a.open_scaled(&model, self.any_base)).transpose()?;
+        let adapter = self.adapter.as_ref().map(|a| a.open(&model, self.any_base)).transpose()?;
         let data = Arc::new(Dataset::open(&self.data)?);
         let context = model.spec().context;
         let max_length = self.max_length.unwrap_or(context);
@@ -64,6 +64,7 @@ impl Score {
             ..TuneOptions::default()
         };
         let mut scorer = Scorer::new(&model, adapter.as_ref(), &options)?;
+        scorer.scale_adapter(self.adapter.as_ref().map_or(1.0, |a| a.scale));
         let bar = Progress::new(out, "scoring", examples.len() as u64);
         let (mut sum, mut count) = (0.0, 0);
         let mut failure = None;

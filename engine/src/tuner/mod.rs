@@ -452,6 +452,8 @@ fn score_all(
 /// Scores data sets without tuning.
 pub struct Scorer {
     model: Model,
+    /// Whether there is an adapter at all.
+    adapted: bool,
     trainer: Trainer<CpuTarget>,
     batch: [MicroBatch; 1],
     logprobs: Vec<f32>,
@@ -482,6 +484,7 @@ impl Scorer {
         let tokens = planned.layout.request.tokens;
         Ok(Scorer {
             model: model.clone(),
+            adapted: adapter.is_some(),
             trainer,
             batch: [MicroBatch::with_capacity(tokens)],
             logprobs: vec![0.0; tokens],
@@ -493,6 +496,13 @@ impl Scorer {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Multiplies the adapter's own scale; 0 switches it off. Without an adapter nothing changes.
+    pub fn scale_adapter(&mut self, scale: f32) {
+        if self.adapted {
+            self.trainer.scale_adapter(scale);
+        }
     }
 
     /// Scores all examples; `each` hears of every one: its number, its target ids, their log-probabilities.
