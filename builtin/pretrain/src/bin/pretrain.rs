@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Optimiser steps.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 2600)]
     steps: usize,
     /// Sequences a step, an even number.
     #[arg(long, default_value_t = 16)]
@@ -49,7 +49,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2)]
     kv_heads: usize,
     /// Tokens in the vocabulary at the most.
-    #[arg(long, default_value_t = 2560)]
+    #[arg(long, default_value_t = 3200)]
     vocabulary: usize,
     /// Go on from the weights in `out` instead of a draw; with no steps, only write the GGUF file.
     #[arg(long)]
