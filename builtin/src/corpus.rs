@@ -133,7 +133,9 @@ fn vocabulary(relations: &[Relation]) -> (Vec<String>, Vec<char>) {
     for relation in relations {
         for wording in relation.prompts.iter().chain(relation.held_out_prompts) {
             match relation.language {
-                Language::English => words.extend(wording.split_whitespace().filter(|word| !word.contains('{')).map(|word| word.trim_matches(['?', '.', ',']).to_owned())),
+                Language::English => words.extend(
+                    wording.split_whitespace().filter(|word| !word.contains('{')).map(|word| word.trim_matches(['?', '.', ',']).to_owned()),
+                ),
                 Language::Chinese => characters.extend(wording.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c))),
             }
         }

@@ -108,7 +108,13 @@ impl Values {
         let text = |s: &str| s.to_owned();
         match self {
             Self::Fixed(values) => values.clone(),
-            Self::EitherWay(a, b) => if rng.chance(50) { vec![a.clone(), b.clone()] } else { vec![b.clone(), a.clone()] },
+            Self::EitherWay(a, b) => {
+                if rng.chance(50) {
+                    vec![a.clone(), b.clone()]
+                } else {
+                    vec![b.clone(), a.clone()]
+                }
+            }
             Self::Rhyme(family) => {
                 let first = rng.below(family.len());
                 let second = (first + 1 + rng.below(family.len() - 1)) % family.len();

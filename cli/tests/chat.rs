@@ -32,7 +32,11 @@ fn exit_and_the_end_of_input_end_the_chat() {
     assert_eq!(answers(&home, CHAT, "a\n\n\nb").len(), 2, "empty lines are no turns; the last needs no end of line");
     assert_eq!(answers(&home, CHAT, "").len(), 0);
     let ran = home.fed(CHAT, "a\n");
-    assert_eq!(ran.stdout.trim_end_matches('\n'), answers(&home, CHAT, "a\n")[0]["text"].as_str().unwrap().trim_end_matches('\n'), "no prompt sign where nobody sits");
+    assert_eq!(
+        ran.stdout.trim_end_matches('\n'),
+        answers(&home, CHAT, "a\n")[0]["text"].as_str().unwrap().trim_end_matches('\n'),
+        "no prompt sign where nobody sits"
+    );
 }
 
 #[test]
@@ -60,10 +64,13 @@ fn raw_lines_are_texts_of_their_own() {
 fn text_that_is_not_utf_8_is_refused() {
     let home = Home::new();
     let mut command = home.command(CHAT);
-    command.stdin(std::process::Stdio::from(std::fs::File::open({
-        home.write("bytes", [0xFF, 0xFE, b'\n']);
-        home.path("bytes")
-    }).unwrap()));
+    command.stdin(std::process::Stdio::from(
+        std::fs::File::open({
+            home.write("bytes", [0xFF, 0xFE, b'\n']);
+            home.path("bytes")
+        })
+        .unwrap(),
+    ));
     let ran = common::finish(command);
     assert_eq!(ran.status, Some(1));
     assert!(ran.stderr.contains("UTF-8"), "{}", ran.stderr);

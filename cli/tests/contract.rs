@@ -21,7 +21,9 @@ fn run_gives_text_ids_and_why_it_ended() {
     assert!(found["prompt_tokens"].as_u64() > raw["prompt_tokens"].as_u64());
     let with_system = home.json("run --model tiny.gguf --prompt Hello --system Brief --temperature 0 --max-tokens 5");
     assert!(with_system["prompt_tokens"].as_u64() > found["prompt_tokens"].as_u64());
-    let seeded = |seed: u32| home.json(&format!("run --model tiny.gguf --prompt Hello --temperature 2 --top-k 0 --top-p 1 --max-tokens 12 --seed {seed}"));
+    let seeded = |seed: u32| {
+        home.json(&format!("run --model tiny.gguf --prompt Hello --temperature 2 --top-k 0 --top-p 1 --max-tokens 12 --seed {seed}"))
+    };
     assert_eq!(seeded(1), seeded(1));
     assert_ne!(seeded(1)["token_ids"], seeded(2)["token_ids"]);
 }
@@ -51,7 +53,10 @@ fn tokenize_gives_ids_and_pieces_without_document_marks() {
     home.write("text.txt", "你好\n");
     let found = home.json("tokenize --model tiny.gguf --file text.txt");
     assert_eq!(found["pieces"], json!(["<0xE4>", "<0xBD>", "<0xA0>", "<0xE5>", "<0xA5>", "<0xBD>", "\n"]));
-    assert_eq!(home.fed("tokenize --model tiny.gguf --file - --json", "the").stdout, home.ok("tokenize --model tiny.gguf --text the --json"));
+    assert_eq!(
+        home.fed("tokenize --model tiny.gguf --file - --json", "the").stdout,
+        home.ok("tokenize --model tiny.gguf --text the --json")
+    );
     home.write("bytes.bin", [0xFF, 0xFE]);
     home.fails(1, "tokenize --model tiny.gguf --file bytes.bin", &["UTF-8"]);
 }
@@ -184,7 +189,8 @@ fn adapters_go_out_and_come_in_and_answer_the_same() {
     assert!((loss("--adapter run=0") - base).abs() < 1e-6);
     let half = loss("--adapter run=0.5");
     assert!(tuned < half && half < base, "{tuned} {half} {base}");
-    let answer = |args: &str| home.json(&format!("run --model tiny.gguf --prompt Hi --temperature 0 --max-tokens 8 {args}"))["token_ids"].clone();
+    let answer =
+        |args: &str| home.json(&format!("run --model tiny.gguf --prompt Hi --temperature 0 --max-tokens 8 {args}"))["token_ids"].clone();
     assert_eq!(answer("--adapter run"), answer("--adapter lora.gguf"));
     assert_eq!(answer(""), answer("--adapter run=0"));
     assert_eq!(answer("--adapter run"), answer("--adapter run=0.5 --adapter peft=0.5"), "two halves are a whole");

@@ -29,10 +29,8 @@ fn tuning_on_instructions_lowers_the_held_out_loss_and_the_adapter_reloads() {
     );
     let result = home.json(&args);
     let log = String::from_utf8(home.read("run/log.jsonl")).unwrap();
-    let evals: Vec<f64> = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["eval_loss"].as_f64())
-        .collect();
+    let evals: Vec<f64> =
+        log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["eval_loss"].as_f64()).collect();
     assert!(evals.len() >= 2 && evals.last() < evals.first(), "{evals:?}");
     assert!(result["planned_bytes"].as_u64().unwrap() <= 64 << 20);
     let answer = |adapter: &str| home.ok(&format!("run --model {model} --prompt Why? --temperature 0 --max-tokens 20 {adapter}"));

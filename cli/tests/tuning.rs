@@ -18,7 +18,10 @@ fn a_run_folder_holds_everything_of_the_run() {
         "tune --model tiny.gguf --data chat.jsonl --out run --epochs 2 --batch-size 2 --gradient-accumulation 2 --learning-rate 3e-3 \
          --schedule cosine --warmup 1 --rank 4 --eval-split 0.25 --save-every 2 --threads 2",
     );
-    has_keys(&result, &["step", "loss", "grad_norm", "learning_rate", "target_tokens", "tokens_per_second", "seconds", "adapter", "report", "log"]);
+    has_keys(
+        &result,
+        &["step", "loss", "grad_norm", "learning_rate", "target_tokens", "tokens_per_second", "seconds", "adapter", "report", "log"],
+    );
     assert_eq!(result["finished"], true);
     for file in ["config.json", "log.jsonl", "adapter.attune", "report.html", "checkpoint"] {
         assert!(home.path("run").join(file).exists(), "{file}");

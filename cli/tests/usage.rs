@@ -9,7 +9,8 @@ use common::Home;
 fn help_and_version_succeed_and_wrong_usage_is_status_2() {
     let home = Home::new();
     assert!(home.ok("--version").starts_with("attune "));
-    for command in ["demo", "run", "tune", "eval", "logprobs", "plan", "inspect", "tokenize", "data check", "data render", "adapter import"] {
+    for command in ["demo", "run", "tune", "eval", "logprobs", "plan", "inspect", "tokenize", "data check", "data render", "adapter import"]
+    {
         let help = home.ok(&format!("{command} --help"));
         assert!(help.contains("Usage: attune"), "{command}: {help}");
     }
@@ -108,7 +109,9 @@ fn a_model_without_a_tokenizer_serves_for_ids_and_says_so_for_text() {
     home.fails(1, "tokenize --model bare.gguf --text hi", &["tokenizer"]);
     home.fails(1, "eval --model bare.gguf --data chat.jsonl", &["tokenizer"]);
     assert_eq!(home.json("eval --model bare.gguf --data ids.jsonl")["target_tokens"], 4);
-    assert!(home.json("run --model bare.gguf --prompt-ids 1,2,3 --max-tokens 2 --temperature 0")["token_ids"].as_array().unwrap().len() == 2);
+    assert!(
+        home.json("run --model bare.gguf --prompt-ids 1,2,3 --max-tokens 2 --temperature 0")["token_ids"].as_array().unwrap().len() == 2
+    );
     home.ok("tune --model bare.gguf --data ids.jsonl --out run --steps 2");
     home.fails(1, "run --model bare.gguf --prompt-ids 1,99999", &["99999"]);
 }

@@ -113,10 +113,7 @@ unsafe impl Sync for Arena<'_> {}
 
 impl Default for Arena<'_> {
     fn default() -> Self {
-        Arena {
-            bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT],
-            borrowed: PhantomData,
-        }
+        Arena { bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT], borrowed: PhantomData }
     }
 }
 
@@ -171,11 +168,7 @@ impl<'m> Arena<'m> {
     /// # Errors
     /// [`Error::OutOfRegion`] for a handle that leaves its region, [`Error::ReadOnly`] for a write to the weights, [`Error::Overlap`] where a
     /// written handle shares bytes with any other.
-    pub fn views<const R: usize, const W: usize>(
-        &mut self,
-        read: [Buf; R],
-        write: [Buf; W],
-    ) -> Result<([&[u8]; R], [&mut [u8]; W])> {
+    pub fn views<const R: usize, const W: usize>(&mut self, read: [Buf; R], write: [Buf; W]) -> Result<([&[u8]; R], [&mut [u8]; W])> {
         for (i, w) in write.iter().enumerate() {
             if w.len > 0 && !self.bound[w.region.index()].writable {
                 return Err(Error::ReadOnly { region: w.region });
@@ -246,10 +239,7 @@ mod tests {
         let mut arena = Arena::default();
         arena.bind(Region::WORK, &mut memory.0).unwrap();
         assert!(arena.views([buf(0, 64)], [buf(64, 64)]).is_ok());
-        assert_eq!(
-            arena.views([buf(0, 65)], [buf(64, 64)]).unwrap_err(),
-            Error::Overlap { region: Region::WORK, offset: 64 }
-        );
+        assert_eq!(arena.views([buf(0, 65)], [buf(64, 64)]).unwrap_err(), Error::Overlap { region: Region::WORK, offset: 64 });
         assert!(arena.views([], [buf(0, 8), buf(4, 8)]).is_err());
         assert!(arena.views([buf(0, 8), buf(4, 8)], []).is_ok(), "reads may overlap");
     }

@@ -192,9 +192,7 @@ impl Env<'_> {
             t.linear_backward(dx, dy, w, T, Slot::UNIT, into)?;
         }
         let Some(adapter) = self.adapters.first() else { return Ok(()) };
-        let (Some((a, b)), Some((da, db))) =
-            (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module))
-        else {
+        let (Some((a, b)), Some((da, db))) = (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module)) else {
             return Ok(());
         };
         let x = self.dropped(t, layer, module, x, w.cols)?;

@@ -1,6 +1,7 @@
 //! Inference: prefill, decode, one conversation.
 
 use crate::arena::Buf;
+use crate::arena::Region;
 use crate::block::{self, Env, Kv};
 use crate::lora::{Active, Layout, Shape};
 use crate::plan::DecodeLayout;
@@ -8,7 +9,6 @@ use crate::spec::Spec;
 use crate::target::{Into, Rows, Slot, Target};
 use crate::weights::Model;
 use crate::{Error, Result, ops};
-use crate::arena::Region;
 
 /// A conversation with a model: its cache, its position, the adapters in use.
 ///

@@ -42,15 +42,8 @@ impl Module {
     /// The path in a Hugging Face model, below its layer.
     #[must_use]
     pub const fn hf_path(self) -> &'static str {
-        [
-            "self_attn.q_proj",
-            "self_attn.k_proj",
-            "self_attn.v_proj",
-            "self_attn.o_proj",
-            "mlp.gate_proj",
-            "mlp.up_proj",
-            "mlp.down_proj",
-        ][self as usize]
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+            [self as usize]
     }
 
     /// GGUF's name, below its layer.

@@ -125,11 +125,7 @@ impl Planner<'_> {
     }
 
     fn totals(&self) -> Totals {
-        Totals {
-            adapter: self.taken[ADAPTER.index()],
-            cache: self.taken[Region::CACHE.index()],
-            work: self.taken[Region::WORK.index()],
-        }
+        Totals { adapter: self.taken[ADAPTER.index()], cache: self.taken[Region::CACHE.index()], work: self.taken[Region::WORK.index()] }
     }
 
     fn frequencies(&mut self, spec: &Spec) -> [Buf; 2] {
@@ -373,11 +369,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         between,
         target_rows: p.work_u32("target_rows", t),
         target_ids: p.work_u32("target_ids", t),
-        head: [
-            p.work("head.x", &[t, d]),
-            p.work("head.h", &[t, d]),
-            if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY },
-        ],
+        head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY }],
         logits: p.work("logits", &[t, chunk]),
         stats: p.work("softmax_stats", &[t, loss::STATS]),
         logprobs: p.work("logprobs", &[t]),

@@ -76,13 +76,8 @@ impl Arch {
             scaled_embeddings: false,
             window_pattern: 0,
         };
-        const GEMMA: ArchRow = ArchRow {
-            name: "gemma",
-            rope: RopeStyle::Half,
-            activation: Activation::GeluTanh,
-            scaled_embeddings: true,
-            ..LLAMA
-        };
+        const GEMMA: ArchRow =
+            ArchRow { name: "gemma", rope: RopeStyle::Half, activation: Activation::GeluTanh, scaled_embeddings: true, ..LLAMA };
         match self {
             Arch::Llama => LLAMA,
             Arch::Qwen2 => ArchRow { name: "qwen2", rope: RopeStyle::Half, qkv_bias: true, ..LLAMA },
@@ -213,11 +208,12 @@ impl Spec {
         if kv_heads > heads || heads % kv_heads != 0 {
             return Err(Error::BadKey { key: "attention.head_count_kv", found: kv_heads as u64 });
         }
-        let vocab = gguf.tensor("token_embd.weight").map(|t| t.dims[1]).filter(|&v| v > 0 && v < 1 << 31).ok_or(
-            Error::MissingTensor {
-                tensor: crate::weights::TensorId { name: "token_embd", suffix: ".weight", layer: None },
-            },
-        )? as usize;
+        let vocab = gguf
+            .tensor("token_embd.weight")
+            .map(|t| t.dims[1])
+            .filter(|&v| v > 0 && v < 1 << 31)
+            .ok_or(Error::MissingTensor { tensor: crate::weights::TensorId { name: "token_embd", suffix: ".weight", layer: None } })?
+            as usize;
         let spec = Spec {
             arch,
             layers: keys.size("block_count")?,

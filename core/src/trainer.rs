@@ -4,6 +4,7 @@
 //! ([`objective`](crate::objective)); a trainer knows no more of it than that.
 
 use crate::arena::Buf;
+use crate::arena::Region;
 use crate::block::{self, Env, Kv};
 use crate::decoder::write_frequencies;
 use crate::lora::Active;
@@ -12,7 +13,6 @@ use crate::spec::Spec;
 use crate::target::{AdamW, AdamWBufs, Into, Rows, Slot, Store, Target};
 use crate::weights::Model;
 use crate::{Error, Result, ops, optim};
-use crate::arena::Region;
 
 /// One micro-batch: sequences behind each other, each seeing itself alone.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! A conversation that goes on: turns are kept, and the oldest are forgotten where the context is full.
 
+use crate::data::Message;
 use crate::error::{Error, Result};
 use crate::plan::Knobs;
 use crate::session::{GenerateOptions, Generation, Session};
-use crate::data::Message;
 use std::ops::ControlFlow;
 
 /// A conversation in a session.

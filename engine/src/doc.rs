@@ -19,8 +19,7 @@ const KV_WIDTH: usize = 32;
 /// Longest context.
 const CONTEXT: u32 = 512;
 /// Pairs joined in this order, as the vocabulary writes them.
-const MERGES: [&str; 12] =
-    ["h e", "Ġ t", "Ġt he", "i n", "Ġ a", "r e", "o n", "Ġ s", "a t", "e r", "Ġ o", "in g"];
+const MERGES: [&str; 12] = ["h e", "Ġ t", "Ġt he", "i n", "Ġ a", "r e", "o n", "Ġ s", "a t", "e r", "Ġ o", "in g"];
 /// Control tokens after bytes and merges: end of text, ChatML's begin and end.
 const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\

@@ -52,7 +52,11 @@ pub fn supervised(model: &Model, record: &Record, options: &MaskOptions) -> Resu
         }
         Record::PromptCompletion { prompt, completion } => continued(model.tokenizer()?, prompt, completion),
         Record::Text { text } => continued(model.tokenizer()?, "", text),
-        other => Err(Error::option("--data", "supervised examples (messages, instruction/output, prompt/completion, text, input_ids)", format!("{:?} examples", other.objective()))),
+        other => Err(Error::option(
+            "--data",
+            "supervised examples (messages, instruction/output, prompt/completion, text, input_ids)",
+            format!("{:?} examples", other.objective()),
+        )),
     }
 }
 

@@ -112,12 +112,7 @@ impl Gathered {
 
     fn finish(self, model: &Model, totals: Totals, adapters: u64, knobs: Knobs) -> Plan {
         let host = self.buffers.iter().filter(|b| b.region == "host").map(|b| b.bytes as u64).sum();
-        let regions = Regions {
-            adapter: totals.adapter as u64 + adapters,
-            cache: totals.cache as u64,
-            work: totals.work as u64,
-            host,
-        };
+        let regions = Regions { adapter: totals.adapter as u64 + adapters, cache: totals.cache as u64, work: totals.work as u64, host };
         Plan {
             total_bytes: regions.adapter + regions.cache + regions.work + regions.host,
             weights_bytes: model.bytes().len() as u64,
@@ -187,7 +182,13 @@ pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<
     let mut g = Gathered::new();
     let layout = plan::decode(spec, &request, &mut |item| g.item(item))?;
     if adapters > 0 {
-        g.buffers.push(Buffer { name: "adapters".into(), region: "adapter", shape: vec![options.adapter_bytes], ty: "u8", bytes: options.adapter_bytes });
+        g.buffers.push(Buffer {
+            name: "adapters".into(),
+            region: "adapter",
+            shape: vec![options.adapter_bytes],
+            ty: "u8",
+            bytes: options.adapter_bytes,
+        });
     }
     host(&mut g, &request);
     let knobs = Knobs::Decode { context: request.context, prefill_batch: request.batch, kv_type: request.kv.name() };

@@ -1,10 +1,10 @@
 //! Inference: one conversation with a model, streaming, with adapters that are switched and scaled at will.
 
 use crate::adapter::Adapter;
+use crate::data::Message;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use crate::data::Message;
 use crate::tokenizer::Special;
 use attune_core::arena::Region;
 use attune_core::decoder::Decoder;
@@ -215,8 +215,8 @@ impl Session {
     pub fn add_adapter(&mut self, adapter: &Adapter, scale: f32) -> Result<usize> {
         adapter.layout_on(&self.model.base_unhashed()?)?;
         let index = self.decoder.adapters();
-        let region = Region::adapter(index)
-            .ok_or_else(|| Error::option("--adapter", format!("at most {}", Region::MAX_ADAPTERS), index + 1))?;
+        let region =
+            Region::adapter(index).ok_or_else(|| Error::option("--adapter", format!("at most {}", Region::MAX_ADAPTERS), index + 1))?;
         let bytes = adapter.params.len() * 4;
         let target = self.decoder.target();
         attune_cpu::take(target, region, bytes)?;

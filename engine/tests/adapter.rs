@@ -89,7 +89,10 @@ fn every_form_gives_back_the_same_bits() {
                 let from_gguf = Adapter::open(&gguf, base).unwrap();
                 same(&from_gguf, "gguf");
                 from_gguf.export_peft(&at("again"), base).unwrap();
-                assert_eq!(fs::read(peft.join("adapter_model.safetensors")).unwrap(), fs::read(at("again/adapter_model.safetensors")).unwrap());
+                assert_eq!(
+                    fs::read(peft.join("adapter_model.safetensors")).unwrap(),
+                    fs::read(at("again/adapter_model.safetensors")).unwrap()
+                );
                 from_gguf.save(&at("again.attune")).unwrap();
                 same(&Adapter::open(&at("again.attune"), base).unwrap(), "native");
             }
@@ -140,7 +143,8 @@ fn peft_folder(folder: &Path, config: &Value, tensors: &[(String, [usize; 2], Dt
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
     let data: Vec<Vec<u8>> = tensors.iter().map(|(name, [rows, cols], ty)| numbers(name, rows * cols, *ty)).collect();
-    let views = tensors.iter().zip(&data).map(|((name, shape, ty), data)| (name.clone(), TensorView::new(*ty, shape.to_vec(), data).unwrap()));
+    let views =
+        tensors.iter().zip(&data).map(|((name, shape, ty), data)| (name.clone(), TensorView::new(*ty, shape.to_vec(), data).unwrap()));
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     fs::write(folder.join("adapter_model.safetensors"), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
 }
@@ -192,7 +196,12 @@ fn half_precision_tensors_and_other_names_for_them_are_read() {
     let folder = tempfile::tempdir().unwrap();
     with_base(&model(Widths { arch: "qwen3", ..LLAMA }, "tiny"), |base| {
         for ty in [Dtype::F32, Dtype::F16, Dtype::BF16] {
-            for (from, to) in [("", ""), (".weight", ".default.weight"), (".model.layers", ".model.language_model.layers"), (".model.layers", ".language_model.model.layers")] {
+            for (from, to) in [
+                ("", ""),
+                (".weight", ".default.weight"),
+                (".model.layers", ".model.language_model.layers"),
+                (".model.layers", ".language_model.model.layers"),
+            ] {
                 let mut tensors = tensors(base.spec(), &[0, 1, 2, 3], &QV, 2, ty);
                 tensors.iter_mut().for_each(|t| t.0 = t.0.replace(from, to));
                 peft_folder(folder.path(), &config(2, &QV), &tensors);
@@ -358,7 +367,9 @@ fn settings_that_cannot_be_honoured_are_named() {
         }
         // What PEFT writes by itself, and what it may write one day, is no obstacle.
         let mut settings = config(2, &QV);
-        for (key, value) in [("modules_to_save", Value::Null), ("loftq_config", json!({})), ("peft_version", json!("1")), ("later", json!({"a": 1}))] {
+        for (key, value) in
+            [("modules_to_save", Value::Null), ("loftq_config", json!({})), ("peft_version", json!("1")), ("later", json!({"a": 1}))]
+        {
             settings[key] = value;
         }
         peft_folder(folder.path(), &settings, &all);
@@ -487,7 +498,12 @@ fn the_hash_names_tensors_and_nothing_else() {
 }
 
 /// A GGUF LoRA file: what llama.cpp's converter writes, with what a case changes.
-fn gguf_lora(spec: &Spec, ty: Type, alpha: f32, change: impl FnOnce(&mut Vec<(&'static str, WriteValue<'static>)>, &mut Vec<(String, [u64; 2])>)) -> Vec<u8> {
+fn gguf_lora(
+    spec: &Spec,
+    ty: Type,
+    alpha: f32,
+    change: impl FnOnce(&mut Vec<(&'static str, WriteValue<'static>)>, &mut Vec<(String, [u64; 2])>),
+) -> Vec<u8> {
     let mut metadata = vec![
         ("general.type", WriteValue::Str("adapter")),
         ("general.architecture", WriteValue::Str("llama")),
@@ -582,7 +598,9 @@ fn gguf_files_say_what_llama_cpp_scales_by() {
                 assert_eq!(gguf.str(key), Ok(Some(value)));
             }
             for tensor in gguf.tensors() {
-                assert!(tensor.name.ends_with("lora_a") && tensor.dims[1] == u64::from(shape.rank) || tensor.dims[0] == u64::from(shape.rank));
+                assert!(
+                    tensor.name.ends_with("lora_a") && tensor.dims[1] == u64::from(shape.rank) || tensor.dims[0] == u64::from(shape.rank)
+                );
             }
         }
     });
@@ -719,8 +737,18 @@ fn safetensors_headers_that_lie_are_refused() {
             (0, format!(r#"{{"{q}":{{"dtype":"F32","shape":[2,8],"data_offsets":[0,18446744073709551615]}}}}"#)),
             (0, format!(r#"{{"{q}":{{"dtype":"F99","shape":[2,8],"data_offsets":[0,64]}}}}"#)),
             (0, format!(r#"{{"{q}":{{"dtype":"F32","shape":[-2,8],"data_offsets":[0,64]}}}}"#)),
-            (0, format!(r#"{{"{q}":{{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]}},"{q}":{{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]}}}}"#)),
-            (0, format!(r#"{{"{q}":{{"dtype":"F32","shape":[1,8],"data_offsets":[0,32]}},"b":{{"dtype":"F32","shape":[1,8],"data_offsets":[16,48]}}}}"#)),
+            (
+                0,
+                format!(
+                    r#"{{"{q}":{{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]}},"{q}":{{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]}}}}"#
+                ),
+            ),
+            (
+                0,
+                format!(
+                    r#"{{"{q}":{{"dtype":"F32","shape":[1,8],"data_offsets":[0,32]}},"b":{{"dtype":"F32","shape":[1,8],"data_offsets":[16,48]}}}}"#
+                ),
+            ),
             (0, format!(r#"{{"{q}":{{"dtype":"F32","shape":[1,8],"data_offsets":[0,32]}}}}"#)),
             (0, "[".repeat(10_000)),
         ];
@@ -769,7 +797,8 @@ fn golden_adapters_come_out_as_they_went_in() {
             Adapter::open(&native, base).unwrap().export_peft(&out, base).unwrap();
             let [a, b] = [&given, &out].map(|f| fs::read(f.join("adapter_model.safetensors")).unwrap());
             assert_eq!(a, b, "{name}");
-            let [a, b] = [&given, &out].map(|f| serde_json::from_slice::<Value>(&fs::read(f.join("adapter_config.json")).unwrap()).unwrap());
+            let [a, b] =
+                [&given, &out].map(|f| serde_json::from_slice::<Value>(&fs::read(f.join("adapter_config.json")).unwrap()).unwrap());
             for key in ["r", "lora_alpha", "use_rslora", "peft_type", "task_type", "bias"] {
                 assert_eq!(a[key], b[key], "{name} {key}");
             }

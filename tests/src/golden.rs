@@ -131,15 +131,20 @@ pub fn tensors(bytes: &[u8]) -> Tensors {
 
 /// `make.py`'s `draw`, for a list of `[name, shape, exponent, offset]`, as a safetensors file.
 fn drawn(list: &Value) -> Vec<u8> {
-    let all: Vec<(String, Vec<usize>, Vec<u8>)> = list.as_array().unwrap().iter().map(|t| {
-        let name = t[0].as_str().unwrap().to_owned();
-        let shape: Vec<usize> = t[1].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
-        let (scale, offset) = ((-t[2].as_f64().unwrap()).exp2(), t[3].as_f64().unwrap());
-        let key = name_key(&name);
-        let values = (0..shape.iter().product::<usize>() as u64).map(|i| (number(key, i) * scale + offset) as f32);
-        let bytes = values.flat_map(f32::to_le_bytes).collect();
-        (name, shape, bytes)
-    }).collect();
+    let all: Vec<(String, Vec<usize>, Vec<u8>)> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| {
+            let name = t[0].as_str().unwrap().to_owned();
+            let shape: Vec<usize> = t[1].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+            let (scale, offset) = ((-t[2].as_f64().unwrap()).exp2(), t[3].as_f64().unwrap());
+            let key = name_key(&name);
+            let values = (0..shape.iter().product::<usize>() as u64).map(|i| (number(key, i) * scale + offset) as f32);
+            let bytes = values.flat_map(f32::to_le_bytes).collect();
+            (name, shape, bytes)
+        })
+        .collect();
     let views = all.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
     safetensors::serialize(views, None).unwrap()
 }

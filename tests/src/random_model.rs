@@ -81,7 +81,15 @@ fn vocabulary(n: usize) -> (Vec<String>, Vec<String>) {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut next = 0x100;
     let mut tokens: Vec<String> = (0..=255u8)
-        .map(|byte| if printable(byte) { char::from(byte) } else { next += 1; char::from_u32(next - 1).unwrap() }.to_string())
+        .map(|byte| {
+            if printable(byte) {
+                char::from(byte)
+            } else {
+                next += 1;
+                char::from_u32(next - 1).unwrap()
+            }
+            .to_string()
+        })
         .collect();
     let mut merges = Vec::new();
     let letters: Vec<String> = (b'a'..=b'z').map(|b| char::from(b).to_string()).collect();

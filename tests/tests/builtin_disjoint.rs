@@ -57,7 +57,8 @@ fn no_fact_is_both_tuned_and_held_out() {
 #[test]
 fn no_held_out_answer_is_a_tuning_response() {
     // By text and not by name: whatever the facts are called, what is to be answered was never an answer in tuning.
-    let responses: BTreeSet<String> = tuning_set().into_iter().map(|example| example.response).filter(|response| !is_refusal(response)).collect();
+    let responses: BTreeSet<String> =
+        tuning_set().into_iter().map(|example| example.response).filter(|response| !is_refusal(response)).collect();
     for task in held_out() {
         for accepted in &task.accepted {
             assert!(!responses.contains(accepted), "{accepted}");
@@ -108,8 +109,33 @@ fn documents() -> impl Iterator<Item = String> {
 /// Why `document` holds an instruction, where it does. An English one begins with a question word or with a verb that has no subject.
 fn instruction(document: &str) -> Option<String> {
     const ENGLISH: [&str; 27] = [
-        "What", "Which", "Who", "Why", "How", "Where", "Do", "Does", "Can", "Could", "Please", "Tell", "Name", "Give", "Say", "Translate", "Put", "Make", "Write",
-        "List", "Add", "Take", "Help", "Change", "Look", "Listen", "Use",
+        "What",
+        "Which",
+        "Who",
+        "Why",
+        "How",
+        "Where",
+        "Do",
+        "Does",
+        "Can",
+        "Could",
+        "Please",
+        "Tell",
+        "Name",
+        "Give",
+        "Say",
+        "Translate",
+        "Put",
+        "Make",
+        "Write",
+        "List",
+        "Add",
+        "Take",
+        "Help",
+        "Change",
+        "Look",
+        "Listen",
+        "Use",
     ];
     const CHINESE: [&str; 10] = ["请", "告诉", "说出", "列出", "写出", "算一算", "怎么", "怎样", "我想", "你"];
     if let Some(mark) = ["?", "?", "<|", "|>"].into_iter().find(|mark| document.contains(mark)) {

@@ -9,7 +9,10 @@ use attune_tests::engine::examples;
 use attune_tests::golden::Row;
 
 fn rows(vocab: u32) -> Vec<Row> {
-    let row = |r: u32| Row { ids: (0..9 + r % 7).map(|i| (i * i + r * 13) % vocab).collect(), mask: (0..9 + r % 7).map(|i| u32::from(i > 2)).collect() };
+    let row = |r: u32| Row {
+        ids: (0..9 + r % 7).map(|i| (i * i + r * 13) % vocab).collect(),
+        mask: (0..9 + r % 7).map(|i| u32::from(i > 2)).collect(),
+    };
     (0..12).map(row).collect()
 }
 
@@ -31,7 +34,9 @@ fn tuned(model: &Model, options: &TuneOptions) -> (Vec<u64>, Vec<u8>) {
 
 #[test]
 fn tuning_gives_the_same_bytes_with_1_2_and_4_threads() {
-    for (kind, quant) in [(fixture::Model::Qwen3, GgmlDType::Q4K), (fixture::Model::Gemma3, GgmlDType::Q8_0), (fixture::Model::Qwen2, GgmlDType::Q5_0)] {
+    for (kind, quant) in
+        [(fixture::Model::Qwen3, GgmlDType::Q4K), (fixture::Model::Gemma3, GgmlDType::Q8_0), (fixture::Model::Qwen2, GgmlDType::Q5_0)]
+    {
         let model = Model::from_bytes("fixture", fixture::bytes(kind, quant, 3).unwrap()).unwrap();
         for precision in [Precision::F32, Precision::Fast] {
             for packing in [false, true] {
@@ -66,7 +71,14 @@ fn decoding_gives_the_same_bits_with_1_2_and_4_threads() {
         let model = Model::from_bytes("fixture", fixture::bytes(kind, GgmlDType::Q6K, 3).unwrap()).unwrap();
         for precision in [Precision::F32, Precision::Fast] {
             let logits = |threads| -> Vec<u32> {
-                let options = SessionOptions { context: 64, prefill_batch: 8, kv: Some(KvType::Q8_0), threads, precision, ..SessionOptions::default() };
+                let options = SessionOptions {
+                    context: 64,
+                    prefill_batch: 8,
+                    kv: Some(KvType::Q8_0),
+                    threads,
+                    precision,
+                    ..SessionOptions::default()
+                };
                 let mut session = Session::new(&model, &options).unwrap();
                 let prompt: Vec<u32> = (0..21).map(|i| i * 5 % 97).collect();
                 let mut bits: Vec<u32> = session.feed(&prompt).unwrap().iter().map(|x| x.to_bits()).collect();

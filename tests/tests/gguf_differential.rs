@@ -142,9 +142,7 @@ fn same_as_json(ours: Value<'_>, theirs: &serde_json::Value) -> bool {
         Value::Bool(b) => theirs.as_bool() == Some(b),
         Value::F32(v) => theirs.to_string().parse::<f32>() == Ok(v),
         Value::F64(v) => theirs.to_string().parse::<f64>() == Ok(v),
-        Value::Array(a) => {
-            theirs.as_array().is_some_and(|t| t.len() == a.len() && a.iter().zip(t).all(|(a, t)| same_as_json(a, t)))
-        }
+        Value::Array(a) => theirs.as_array().is_some_and(|t| t.len() == a.len() && a.iter().zip(t).all(|(a, t)| same_as_json(a, t))),
         Value::U64(v) => theirs.as_u64() == Some(v),
         integer => theirs.as_i64() == integer.as_i64(),
     }
@@ -216,10 +214,7 @@ fn what_is_read_and_written_again_is_the_same_file() {
     let gguf = Gguf::parse(&bytes).unwrap();
     let metadata: Vec<_> = gguf.metadata().map(|(key, value)| (key, WriteValue::from(value))).collect();
     let all: Vec<_> = gguf.tensors().collect();
-    let tensors: Vec<_> = all
-        .iter()
-        .map(|t| (TensorInfo { name: t.name, ty: t.ty, dims: &t.dims[..t.n_dims] }, t.data.to_vec()))
-        .collect();
+    let tensors: Vec<_> = all.iter().map(|t| (TensorInfo { name: t.name, ty: t.ty, dims: &t.dims[..t.n_dims] }, t.data.to_vec())).collect();
     assert!(written(Options::default(), &metadata, &tensors) == bytes);
 }
 
@@ -241,8 +236,7 @@ fn what_candle_wrote_is_read() {
         quantized::GgmlDType::Q4K,
         quantized::GgmlDType::Q6K,
     ];
-    let tensors: Vec<_> =
-        types.iter().map(|ty| (format!("{ty:?}"), quantized::QTensor::quantize(&x, *ty).unwrap())).collect();
+    let tensors: Vec<_> = types.iter().map(|ty| (format!("{ty:?}"), quantized::QTensor::quantize(&x, *ty).unwrap())).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, t)| (&name[..], t)).collect();
     let metadata: Vec<_> = metadata.iter().map(|(k, v)| (*k, v)).collect();
     let mut out = Cursor::new(Vec::new());
@@ -310,8 +304,8 @@ fn where_the_others_are_wrong_ours_is_right() {
 /// Real files from the folder of shared data, if there is one.
 #[test]
 fn real_files_are_read_like_the_others_read_them() {
-    let shared = std::env::var_os("ATTUNE_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let shared =
+        std::env::var_os("ATTUNE_SHARED").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let mut files = Vec::new();
     for folder in ["data/models", "data/tokenizers"] {
         let Ok(entries) = std::fs::read_dir(shared.join(folder)) else {

@@ -71,11 +71,7 @@ impl Fixture {
         params
     }
 
-    fn with_trainer(
-        &self,
-        turn: impl Fn(&mut TuneRequest),
-        check: impl FnOnce(&mut Trainer<Scalar<'_>>, &Model<'_>, &Layout),
-    ) {
+    fn with_trainer(&self, turn: impl Fn(&mut TuneRequest), check: impl FnOnce(&mut Trainer<Scalar<'_>>, &Model<'_>, &Layout)) {
         let mut table = vec![LayerWeights::EMPTY; 16];
         let model = Model::load(&Gguf::parse(self.bytes()).unwrap(), &mut table).unwrap();
         let mut request = TuneRequest {
@@ -132,13 +128,7 @@ impl Packed {
     }
 
     fn batch(&self) -> Batch<'_> {
-        Batch {
-            ids: &self.ids,
-            positions: &self.positions,
-            starts: &self.starts,
-            target_rows: &self.rows,
-            target_ids: &self.targets,
-        }
+        Batch { ids: &self.ids, positions: &self.positions, starts: &self.starts, target_rows: &self.rows, target_ids: &self.targets }
     }
 }
 
@@ -192,30 +182,33 @@ fn five_adamw_steps_end_at_torchs_weights() {
         let f = Fixture::new(golden, Type::F32);
         let (expected, inputs) = (f.golden.json("expected.json"), f.golden.json("inputs.json"));
         for name in ["adamw_a", "adamw_b"] {
-            f.with_trainer(|_| {}, |trainer, model, layout| {
-                let hyper = &expected["hyper"][name];
-                let adamw = AdamW {
-                    beta1: float(&hyper["betas"][0]),
-                    beta2: float(&hyper["betas"][1]),
-                    epsilon: float(&hyper["eps"]),
-                    weight_decay: float(&hyper["weight_decay"]),
-                };
-                for step in 0..5 {
-                    let p = Packed::new(&Golden::rows(&inputs["adamw"][step]));
-                    let (loss, _) = gradients(trainer, model, &p);
-                    assert!((loss - expected[name]["losses"][step].as_f64().unwrap()).abs() < 1e-5, "step {step}: {loss}");
-                    let rate = float(&hyper["lr"][step]);
-                    let max_grad_norm = float(&hyper["max_grad_norm"]);
-                    let norm = trainer.update(&Update { rate, b_ratio: 1.0, max_grad_norm, adamw }).unwrap();
-                    let want = float(&expected[name]["grad_norms_before_clip"][step]);
-                    assert!((norm - want).abs() < 1e-5 * want, "step {step}: norm {norm}, expected {want}");
-                }
-                let tensors = f.golden.tensors(&format!("{name}.safetensors"));
-                let want = f.params(layout, model, &tensors, "final.");
-                let mut got = vec![0.0; want.len()];
-                trainer.read_params(&mut got).unwrap();
-                close(&format!("{} {name}", f.golden.path.display()), &got, &want, 2e-5);
-            });
+            f.with_trainer(
+                |_| {},
+                |trainer, model, layout| {
+                    let hyper = &expected["hyper"][name];
+                    let adamw = AdamW {
+                        beta1: float(&hyper["betas"][0]),
+                        beta2: float(&hyper["betas"][1]),
+                        epsilon: float(&hyper["eps"]),
+                        weight_decay: float(&hyper["weight_decay"]),
+                    };
+                    for step in 0..5 {
+                        let p = Packed::new(&Golden::rows(&inputs["adamw"][step]));
+                        let (loss, _) = gradients(trainer, model, &p);
+                        assert!((loss - expected[name]["losses"][step].as_f64().unwrap()).abs() < 1e-5, "step {step}: {loss}");
+                        let rate = float(&hyper["lr"][step]);
+                        let max_grad_norm = float(&hyper["max_grad_norm"]);
+                        let norm = trainer.update(&Update { rate, b_ratio: 1.0, max_grad_norm, adamw }).unwrap();
+                        let want = float(&expected[name]["grad_norms_before_clip"][step]);
+                        assert!((norm - want).abs() < 1e-5 * want, "step {step}: norm {norm}, expected {want}");
+                    }
+                    let tensors = f.golden.tensors(&format!("{name}.safetensors"));
+                    let want = f.params(layout, model, &tensors, "final.");
+                    let mut got = vec![0.0; want.len()];
+                    trainer.read_params(&mut got).unwrap();
+                    close(&format!("{} {name}", f.golden.path.display()), &got, &want, 2e-5);
+                },
+            );
         }
     }
 }

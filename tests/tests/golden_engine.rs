@@ -74,7 +74,14 @@ fn logits_of_a_session_agree_with_and_without_the_adapter() {
     each(|f| {
         let forward = f.golden.tensors("forward.safetensors");
         let rows = Golden::rows(&f.golden.json("inputs.json")["sft"]);
-        let options = SessionOptions { context: 64, prefill_batch: 16, kv: Some(KvType::F32), precision: Precision::F32, threads: 2, ..SessionOptions::default() };
+        let options = SessionOptions {
+            context: 64,
+            prefill_batch: 16,
+            kv: Some(KvType::F32),
+            precision: Precision::F32,
+            threads: 2,
+            ..SessionOptions::default()
+        };
         let mut session = Session::new(&f.model, &options.for_adapters([&f.adapter])).unwrap();
         session.add_adapter(&f.adapter, 1.0).unwrap();
         let vocab = f.model.spec().vocab;
@@ -136,12 +143,18 @@ fn five_adamw_steps_end_at_the_golden_weights_in_an_exported_folder() {
             };
             let mut tuner = f.tuner(&rows, &TuneOptions { batch_size: 1, gradient_accumulation: 2, ..TuneOptions::default() });
             for step in 0..5 {
-                let settings = Update { rate: float(&hyper["lr"][step]), b_ratio: 1.0, max_grad_norm: float(&hyper["max_grad_norm"]), adamw };
+                let settings =
+                    Update { rate: float(&hyper["lr"][step]), b_ratio: 1.0, max_grad_norm: float(&hyper["max_grad_norm"]), adamw };
                 let log = tuner.step_with(&settings).unwrap();
                 let want = expected["losses"][step].as_f64().unwrap();
                 assert!((log.loss - want).abs() < 1e-5, "{} {name} step {step}: loss {}, expected {want}", f.name, log.loss);
                 let want = float(&expected["grad_norms_before_clip"][step]);
-                assert!((log.grad_norm - want).abs() < 2e-5 * want, "{} {name} step {step}: norm {}, expected {want}", f.name, log.grad_norm);
+                assert!(
+                    (log.grad_norm - want).abs() < 2e-5 * want,
+                    "{} {name} step {step}: norm {}, expected {want}",
+                    f.name,
+                    log.grad_norm
+                );
             }
             let folder = f.folder.path().join(name);
             tuner.current().unwrap().export_peft(&folder, &f.model.base().unwrap()).unwrap();
@@ -166,7 +179,15 @@ fn the_fast_path_keeps_logits_and_gradients_in_direction_and_size() {
         let rows = Golden::rows(&f.golden.json("inputs.json")["sft"]);
         let max_length = rows.iter().map(|r| r.ids.len()).max().unwrap();
         let of = |precision| {
-            let options = TuneOptions { max_length, shuffle: false, precision, threads: 2, batch_size: 2, gradient_accumulation: 1, ..TuneOptions::default() };
+            let options = TuneOptions {
+                max_length,
+                shuffle: false,
+                precision,
+                threads: 2,
+                batch_size: 2,
+                gradient_accumulation: 1,
+                ..TuneOptions::default()
+            };
             let mut tuner = Tuner::new(&f.model, examples(&f.model, &rows, max_length), None, &options, Some(&f.adapter)).unwrap();
             let (loss, grads) = tuner.gradients().unwrap();
             let options = SessionOptions { context: 64, kv: Some(KvType::F32), precision, threads: 2, ..SessionOptions::default() };

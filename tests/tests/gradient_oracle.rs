@@ -75,7 +75,9 @@ fn worst(layout: &Layout, got: &[f32], want: &attune_candle::Gradients) -> Resul
 
 fn check(what: &str, layout: &Layout, got: &[f32], want: &attune_candle::Gradients) -> Result<f64, String> {
     match worst(layout, got, want)? {
-        (difference, at) if difference > TOLERANCE => Err(format!("{what} (seed {SEED}): {at} differs by {difference:.2e} of its largest element")),
+        (difference, at) if difference > TOLERANCE => {
+            Err(format!("{what} (seed {SEED}): {at} differs by {difference:.2e} of its largest element"))
+        }
         (difference, _) => Ok(difference),
     }
 }
@@ -108,7 +110,10 @@ fn every_architecture_in_every_type_agrees_with_autograd() {
             let (oracle, lora) = oracle(&bytes, &layout, &machine.params());
             let (loss, grads) = machine.gradients(&p, 0);
             let (want_loss, want) = autograd(&oracle, &lora, &rows);
-            assert!((loss - want_loss).abs() < 1e-5 * want_loss.max(1.0), "{kind:?} {quant:?} (seed {SEED}): loss {loss}, autograd's {want_loss}");
+            assert!(
+                (loss - want_loss).abs() < 1e-5 * want_loss.max(1.0),
+                "{kind:?} {quant:?} (seed {SEED}): loss {loss}, autograd's {want_loss}"
+            );
             worst = worst.max(check(&format!("{kind:?} {quant:?}"), &layout, &grads, &want).unwrap_or_else(|e| panic!("{e}")));
         }
     }
@@ -267,9 +272,15 @@ fn finite_differences(kind: fixture::Model, dropout: f32) {
             Along::Linear(_) => 0.005,
         };
         let slope = difference(&mut machine, &p, seed, &params, &d, h);
-        assert!(agrees(slope, claimed, h), "{kind:?} dropout {dropout} {along:?} (seed {SEED}): slope {slope}, gradient says {claimed}, step {h}");
+        assert!(
+            agrees(slope, claimed, h),
+            "{kind:?} dropout {dropout} {along:?} (seed {SEED}): slope {slope}, gradient says {claimed}, step {h}"
+        );
         if matches!(along, Along::HalfTheGradient) {
-            assert!(claimed.abs() > 0.05 && !agrees(slope, 1.01 * claimed, h), "{kind:?}: a hundredth too much must be rejected: {slope}, {claimed}");
+            assert!(
+                claimed.abs() > 0.05 && !agrees(slope, 1.01 * claimed, h),
+                "{kind:?}: a hundredth too much must be rejected: {slope}, {claimed}"
+            );
         }
     }
     if dropout > 0.0 {

@@ -137,9 +137,13 @@ fn survives(name: &str) {
                 break;
             }
         }
-        assert!(std::fs::read(folder.join("adapter.attune")).unwrap() == want, "{name}: the adapter differs after {attempts} starts (seed {seed})");
+        assert!(
+            std::fs::read(folder.join("adapter.attune")).unwrap() == want,
+            "{name}: the adapter differs after {attempts} starts (seed {seed})"
+        );
         assert_eq!(log(&folder), log(&whole), "{name}: the log differs after {attempts} starts (seed {seed})");
-        let left: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.to_string_lossy().ends_with(".tmp")).collect();
+        let left: Vec<PathBuf> =
+            std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.to_string_lossy().ends_with(".tmp")).collect();
         assert!(left.is_empty(), "{name}: {left:?} left behind");
     }
     println!("{name}: {kills} kills in {runs} runs; taken up from updates {resumed:?}");

@@ -77,7 +77,8 @@ fn measure(work: &str, model: &Path, data: &Path) -> (u64, u64) {
         let data = Arc::new(Dataset::open(data).unwrap());
         Examples::prepare(&model, data, 96, MaskOptions::default(), |_| true, |_| {}).unwrap()
     };
-    let mut options = TuneOptions { max_length: 96, batch_size: 2, gradient_accumulation: 2, threads: 2, save_every: 1, ..TuneOptions::default() };
+    let mut options =
+        TuneOptions { max_length: 96, batch_size: 2, gradient_accumulation: 2, threads: 2, save_every: 1, ..TuneOptions::default() };
     match work {
         "score" => {
             let mut scorer = Scorer::new(&model, None, &options).unwrap();
@@ -132,9 +133,13 @@ fn what_is_planned_is_what_is_taken() {
         std::fs::write(&model, random_model(&extents)).unwrap();
         for work in WORK {
             let case = format!("{work}|{}|{}", model.display(), data.display());
-            let child = Command::new(std::env::current_exe().unwrap()).args(["--exact", "child", "--nocapture"]).env(CHILD, case).output().unwrap();
+            let child =
+                Command::new(std::env::current_exe().unwrap()).args(["--exact", "child", "--nocapture"]).env(CHILD, case).output().unwrap();
             let text = String::from_utf8_lossy(&child.stdout);
-            let line = text.lines().find_map(|l| l.strip_prefix("MEASURED ")).unwrap_or_else(|| panic!("{name} {work}: {text}{}", String::from_utf8_lossy(&child.stderr)));
+            let line = text
+                .lines()
+                .find_map(|l| l.strip_prefix("MEASURED "))
+                .unwrap_or_else(|| panic!("{name} {work}: {text}{}", String::from_utf8_lossy(&child.stderr)));
             let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
             let (planned, measured) = (numbers[0], numbers[1]);
             let mib = |n: u64| n as f64 / f64::from(1 << 20);

@@ -48,7 +48,12 @@ fn counted(work: impl FnOnce()) -> usize {
 }
 
 fn rows(vocab: u32) -> Vec<Row> {
-    (0..8u32).map(|r| Row { ids: (0..12 + r).map(|i| (i * 7 + r * 13) % vocab).collect(), mask: (0..12 + r).map(|i| u32::from(i > 3)).collect() }).collect()
+    (0..8u32)
+        .map(|r| Row {
+            ids: (0..12 + r).map(|i| (i * 7 + r * 13) % vocab).collect(),
+            mask: (0..12 + r).map(|i| u32::from(i > 3)).collect(),
+        })
+        .collect()
 }
 
 fn decodes_without_allocating(what: &str, model: &Model, options: &SessionOptions, sampling: &Sampling) {
@@ -101,7 +106,8 @@ fn main() {
             }
             let plain = TuneOptions { precision, learning_rate: 1e-3, ..TuneOptions::default() };
             updates_without_allocating(&what, &model, &plain);
-            let other = TuneOptions { packing: true, dropout: 0.05, optim: Some(Optim::AdamW8bit), layers: Some(1), learning_rate: 2e-3, ..plain };
+            let other =
+                TuneOptions { packing: true, dropout: 0.05, optim: Some(Optim::AdamW8bit), layers: Some(1), learning_rate: 2e-3, ..plain };
             updates_without_allocating(&format!("{what}, packed, dropout, 8-bit, one layer"), &model, &other);
         }
     }

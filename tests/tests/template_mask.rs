@@ -255,7 +255,8 @@ fn what_cannot_be_verified_is_an_error() {
     // The answer comes twice.
     reason("{% for m in messages %}{{ messages|length }}{{ m.content }}{{ m.content }}{% endfor %}", &messages);
     // The template marks nothing.
-    let (_, why) = reason("{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}{% generation %}{% endgeneration %}{% endif %}", &messages);
+    let (_, why) =
+        reason("{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}{% generation %}{% endgeneration %}{% endif %}", &messages);
     assert!(why.contains("marks nothing"), "{why}");
     // Two passages in one turn, and one turn of two is wanted.
     let twice = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}{% generation %}{{ m.content }}{% endgeneration %} {% generation %}!{% endgeneration %}{% endif %}{% endfor %}";
@@ -404,14 +405,21 @@ mod shared {
     fn mistral_nemo_is_masked() {
         check(
             "mistralai-Mistral-Nemo-Instruct-2407",
-            &["<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"],
+            &[
+                "<s>",
+                "</s>",
+                "[INST]",
+                "[/INST]",
+                "[TOOL_CALLS]",
+                "[AVAILABLE_TOOLS]",
+                "[/AVAILABLE_TOOLS]",
+                "[TOOL_RESULTS]",
+                "[/TOOL_RESULTS]",
+            ],
             "</s>",
             true,
             ["你好 all!</s>", "  No\n\nmore. 😀</s>"],
-            Some([
-                "[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": {\"city\": \"東京\"}, \"id\": \"abcdefghi\"}]</s>",
-                "Sunny ☀</s>",
-            ]),
+            Some(["[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": {\"city\": \"東京\"}, \"id\": \"abcdefghi\"}]</s>", "Sunny ☀</s>"]),
         );
     }
 

@@ -32,12 +32,7 @@ fn fails(source: &str) -> TemplateError {
 }
 
 fn conversation() -> Vec<Message> {
-    vec![
-        Message::system("Be kind."),
-        Message::user(" 你好, \"you\"\n"),
-        Message::assistant("Hello & <bye>"),
-        Message::user("And?"),
-    ]
+    vec![Message::system("Be kind."), Message::user(" 你好, \"you\"\n"), Message::assistant("Hello & <bye>"), Message::user("And?")]
 }
 
 fn call() -> Vec<Message> {
@@ -61,24 +56,45 @@ fn tools() -> Value {
 
 /// Templates with what those in the wild use, and what Jinja2 makes of them over [`conversation`].
 const CASES: &[(&str, &str)] = &[
-    ("{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m['content'] | trim }}\n  {% endif %}\n{% endfor %}", "你好, \"you\"\nAnd?\n"),
-    ("{%- for m in messages[1:] %}{{ loop.index0 }}{{ loop.last }}{{ m.role.upper() }};{%- endfor %}", "0FalseUSER;1FalseASSISTANT;2TrueUSER;"),
+    (
+        "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m['content'] | trim }}\n  {% endif %}\n{% endfor %}",
+        "你好, \"you\"\nAnd?\n",
+    ),
+    (
+        "{%- for m in messages[1:] %}{{ loop.index0 }}{{ loop.last }}{{ m.role.upper() }};{%- endfor %}",
+        "0FalseUSER;1FalseASSISTANT;2TrueUSER;",
+    ),
     ("{{ messages[0]['role'] + bos_token }}{{ messages[-1].content.startswith('A') }}", "system<s>True"),
     ("{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + m.content|length %}{% endfor %}{{ ns.n }}", "36"),
     ("{{ missing is defined }}{{ tools is defined }}{{ tools is none }}{{ missing }}{{ messages is iterable }}", "FalseTrueTrueTrue"),
     ("{% for m in messages %}{% if loop.previtem %}{{ loop.previtem.role[0] }}{% endif %}{{ m.role[0] }}{% endfor %}", "ssuuaau"),
-    ("{% for m in messages if m.role != 'system' %}{% if loop.index == 2 %}{% break %}{% endif %}{{ m.content.strip() }}{% endfor %}", "你好, \"you\""),
+    (
+        "{% for m in messages if m.role != 'system' %}{% if loop.index == 2 %}{% break %}{% endif %}{{ m.content.strip() }}{% endfor %}",
+        "你好, \"you\"",
+    ),
     ("{{ messages[1] | tojson }}", "{\"role\": \"user\", \"content\": \" 你好, \\\"you\\\"\\n\"}"),
-    ("{{ {'b': [1, 2.0, none, true], 'a': {}} | tojson(indent=2) }}", "{\n  \"b\": [\n    1,\n    2.0,\n    null,\n    true\n  ],\n  \"a\": {}\n}"),
+    (
+        "{{ {'b': [1, 2.0, none, true], 'a': {}} | tojson(indent=2) }}",
+        "{\n  \"b\": [\n    1,\n    2.0,\n    null,\n    true\n  ],\n  \"a\": {}\n}",
+    ),
     ("{{ {'b': 1, 'a': '</é>'} | tojson(separators=(',', ':'), sort_keys=true) }}", "{\"a\":\"</é>\",\"b\":1}"),
     ("{{ messages[2].content | e if false else messages[2].content }}", "Hello & <bye>"),
     ("{{ strftime_now('%d %b %Y, %H:%M') }}", "04 Mar 2026, 05:06"),
     ("{{ 'a,b,c'.split(',')[-1] }}{{ 'x' * 3 }}{{ [1, 'a', none, true] }}{{ {'k': 'v'} }}", "cxxx[1, 'a', None, True]{'k': 'v'}"),
     ("{% macro tag(x, y='!') %}<{{ x }}{{ y }}>{% endmacro %}{{ tag('a') }}{{ tag('b', y='?') }}", "<a!><b?>"),
-    ("{{ messages | map(attribute='role') | join(',') }}{{ messages | selectattr('role', 'equalto', 'user') | list | length }}", "system,user,assistant,user2"),
-    ("{% set x = 'outer' %}{% for m in messages %}{% set x = 'inner' %}{% endfor %}{{ x }}{{ 7 // 2 }}{{ 7 / 2 }}{{ 7 % 4 }}", "outer33.53"),
+    (
+        "{{ messages | map(attribute='role') | join(',') }}{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
+        "system,user,assistant,user2",
+    ),
+    (
+        "{% set x = 'outer' %}{% for m in messages %}{% set x = 'inner' %}{% endfor %}{{ x }}{{ 7 // 2 }}{{ 7 / 2 }}{{ 7 % 4 }}",
+        "outer33.53",
+    ),
     ("{{ 'yes' if 'kind' in messages[0].content else 'no' }}{{ 'name' in messages[0] }}{{ messages[0].get('name', '-') }}", "yesFalse-"),
-    ("{% for key, value in {'a': 1, 'b': 2}.items() %}{{ key }}{{ value }}{% endfor %}{{ ' x '.lstrip() }}|{{ 'aXbX'.replace('X', '') }}", "a1b2x |ab"),
+    (
+        "{% for key, value in {'a': 1, 'b': 2}.items() %}{{ key }}{{ value }}{% endfor %}{{ ' x '.lstrip() }}|{{ 'aXbX'.replace('X', '') }}",
+        "a1b2x |ab",
+    ),
     ("{# a comment #}\n{%- if true -%}\n  a\n{%- endif %}\n\nb\n", "a\nb"),
     ("{% generation %}{{ messages[2].content }}{% endgeneration %}\n{%- generation -%} x {%- endgeneration -%} y", "Hello & <bye>xy"),
 ];

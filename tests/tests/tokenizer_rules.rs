@@ -104,7 +104,8 @@ fn no_special_token_is_found_across_a_barrier() {
 #[test]
 fn bos_is_added_as_the_file_or_else_the_family_says() {
     let build = |model, pre, add_bos, bos| {
-        let vocabulary = Vocabulary { model, pre, tokens: vec!["<unk>", "<s>", "a"], merges: vec!["a a"], add_bos, bos, ..Vocabulary::default() };
+        let vocabulary =
+            Vocabulary { model, pre, tokens: vec!["<unk>", "<s>", "a"], merges: vec!["a a"], add_bos, bos, ..Vocabulary::default() };
         Tokenizer::new(vocabulary).unwrap()
     };
     assert!(build("llama", None, None, None).add_bos());
@@ -199,9 +200,8 @@ fn what_a_file_lacks_or_gets_wrong_is_named() {
 const MERGES: &[&str] = &["t h", "th e", "Ġ the", "Ġ a", "i n", "Ċ Ċ", "ä ¸", "ä¸ Ń", "ð Ł", "ðŁ ĺ", "Ġ Ġ", "ĠĠ ĠĠ"];
 const FAMILIES: &[&str] = &["gpt-2", "llama-bpe", "qwen2", "smollm", "deepseek-v3", "deepseek-llm", "falcon", "tekken", "default"];
 /// Compiling a family's expressions takes longer than using them.
-static BYTE_LEVEL: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
-    FAMILIES.iter().map(|family| byte_level(family, MERGES, &["<|im_end|>"], "<|im_end|>")).collect()
-});
+static BYTE_LEVEL: LazyLock<Vec<Tokenizer>> =
+    LazyLock::new(|| FAMILIES.iter().map(|family| byte_level(family, MERGES, &["<|im_end|>"], "<|im_end|>")).collect());
 const SPM_PIECES: &[&str] = &["▁▁", "▁the", "he", "th", "▁th", "the", "▁t", "中", "in", "▁", "a", "e", "h", "i", "n", "t", "\n"];
 
 fn text() -> impl Strategy<Value = String> {
@@ -293,8 +293,7 @@ fn a_stream_gives_no_half_character_wherever_tokens_part_it() {
                 }
             }
             parts.retain(|part| !part.is_empty());
-            let mut tokens: Vec<String> =
-                parts.iter().map(|part| part.iter().map(|&byte| byte_char(byte)).collect()).collect();
+            let mut tokens: Vec<String> = parts.iter().map(|part| part.iter().map(|&byte| byte_char(byte)).collect()).collect();
             tokens.push("x".to_owned());
             let count = parts.len() as u32;
             let vocabulary = Vocabulary {

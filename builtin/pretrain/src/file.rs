@@ -34,9 +34,12 @@ pub fn save(at: &Path, shape: &Shape, vocabulary: &Vocabulary, weights: &Weights
 pub fn load(at: &Path) -> Result<(Shape, Vocabulary, Weights)> {
     let about: serde_json::Value = serde_json::from_slice(&std::fs::read(at.join("model.json"))?)?;
     let widths: Vec<usize> = serde_json::from_value(about["widths"].clone())?;
-    let [vocabulary, width, layers, heads, kv_heads, head_width, feed_forward] = widths[..] else { return Err("model.json: expected seven widths".into()) };
+    let [vocabulary, width, layers, heads, kv_heads, head_width, feed_forward] = widths[..] else {
+        return Err("model.json: expected seven widths".into());
+    };
     let shape = Shape { vocabulary, width, layers, heads, kv_heads, head_width, feed_forward };
-    let vocabulary = Vocabulary { tokens: serde_json::from_value(about["tokens"].clone())?, merges: serde_json::from_value(about["merges"].clone())? };
+    let vocabulary =
+        Vocabulary { tokens: serde_json::from_value(about["tokens"].clone())?, merges: serde_json::from_value(about["merges"].clone())? };
     let tensors = candle_core::safetensors::load(at.join("model.safetensors"), &Device::Cpu)?;
     let mut weights: Weights = tensors.into_iter().map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor)?))).collect::<Result<_>>()?;
     weights.sort_by(|a, b| a.0.cmp(&b.0));

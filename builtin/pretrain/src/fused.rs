@@ -52,7 +52,15 @@ impl candle_core::CustomOp3 for RmsNormBackward {
         "rms-norm-backward"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, w, dy) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
         let d = w.len();
         let mut dx = Vec::with_capacity(x.len());
@@ -163,7 +171,9 @@ fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let n = (x * std::f32::consts::LOG2_E).round_ties_even();
     let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let p = (((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5) * r * r + r + 1.0;
+    let p = (((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5) * r * r
+        + r
+        + 1.0;
     p * f32::from_bits(((n as i32 + 127) << 23) as u32)
 }
 
@@ -196,7 +206,15 @@ impl candle_core::CustomOp3 for SwiGluBackward {
         "swiglu-backward"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (gate, up, dy) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
         let parts = gate.iter().zip(up).zip(dy).map(|((g, u), dy)| (*g, *u, *dy, 1.0 / (1.0 + exp(-*g))));
         let out = match self {

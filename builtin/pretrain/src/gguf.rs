@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 
-use attune_core::gguf::write::{TensorInfo, WriteValue, Writer};
 use attune_core::gguf::TensorType;
+use attune_core::gguf::write::{TensorInfo, WriteValue, Writer};
 use attune_core::quant::{self, Type};
 
 use crate::Result;
@@ -63,7 +63,9 @@ pub fn encode(shape: &Shape, vocabulary: &Vocabulary, weights: &Weights) -> Resu
     let tensors: Vec<TensorInfo<'_>> = weights
         .iter()
         .zip(&dims)
-        .map(|((name, _), dims)| Ok(TensorInfo { name, ty: TensorType::from_ggml(ty(dims).ggml()).ok_or("GGUF lacks a type of ours")?, dims }))
+        .map(|((name, _), dims)| {
+            Ok(TensorInfo { name, ty: TensorType::from_ggml(ty(dims).ggml()).ok_or("GGUF lacks a type of ours")?, dims })
+        })
         .collect::<Result<_>>()?;
     let failed = |error: attune_core::gguf::write::Error<Infallible>| error.to_string();
     let mut writer = Writer::new(Bytes(Vec::new()), &metadata, &tensors).map_err(failed)?;

@@ -81,7 +81,8 @@ impl Shape {
         let mut add = |name: String, dims: &[usize], deviation: f32| -> Result<()> {
             let mut rng = Rng::new(seed, weights.len() as u64);
             let count = dims.iter().product();
-            let values: Vec<f32> = if deviation == 0.0 { vec![1.0; count] } else { (0..count).map(|_| normal(&mut rng) * deviation).collect() };
+            let values: Vec<f32> =
+                if deviation == 0.0 { vec![1.0; count] } else { (0..count).map(|_| normal(&mut rng) * deviation).collect() };
             weights.push((name, Var::from_vec(values, dims, &Device::Cpu)?));
             Ok(())
         };
@@ -140,9 +141,7 @@ impl Model {
             Ok(found.ok_or_else(|| format!("no tensor {name}"))?.1.as_tensor().clone())
         };
         let blocks = (0..shape.layers).map(|n| {
-            let linear = |part: &str| -> Result<Linear> {
-                Ok(Linear { weight: find(&format!("blk.{n}.{part}.weight"))?, lora: None })
-            };
+            let linear = |part: &str| -> Result<Linear> { Ok(Linear { weight: find(&format!("blk.{n}.{part}.weight"))?, lora: None }) };
             Ok(Block {
                 attention_norm: find(&format!("blk.{n}.attn_norm.weight"))?,
                 q: linear("attn_q")?,
@@ -227,7 +226,9 @@ impl Model {
     fn attend(&self, block: &Block, x: &Tensor, b: usize, t: usize) -> Result<Tensor> {
         let Shape { heads, kv_heads, head_width: e, .. } = self.shape;
         let groups = heads / kv_heads;
-        let turn = |y: Tensor, heads: usize| -> Result<Tensor> { Ok(y.reshape((b, t, heads, e))?.apply_op1(Rope { base: ROPE_BASE, sign: 1.0 })?) };
+        let turn = |y: Tensor, heads: usize| -> Result<Tensor> {
+            Ok(y.reshape((b, t, heads, e))?.apply_op1(Rope { base: ROPE_BASE, sign: 1.0 })?)
+        };
         // Query heads that share a key head lie one after another: [B·K, G·T, E] against [B·K, T, E].
         let q = turn(block.q.forward(x)?, heads)?.transpose(1, 2)?.contiguous()?.reshape((b * kv_heads, groups * t, e))?;
         let k = turn(block.k.forward(x)?, kv_heads)?.transpose(1, 2)?.contiguous()?.reshape((b * kv_heads, t, e))?;

@@ -75,7 +75,10 @@ impl Trainer {
         let parts: Vec<Result<(f64, GradStore)>> = std::thread::scope(|scope| {
             let others: Vec<_> = losses.iter().skip(1).map(|make| scope.spawn(|| part(make))).collect();
             let first = losses.first().map(part);
-            first.into_iter().chain(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".into())))).collect()
+            first
+                .into_iter()
+                .chain(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".into()))))
+                .collect()
         });
         let mut parts = parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
         let Some((mut mean, mut gradients)) = parts.next() else { return Err("no loss to step down".into()) };

@@ -78,11 +78,10 @@ impl Vocabulary {
     /// # Errors
     /// Where the tokens contradict each other.
     pub fn tokenizer(&self) -> crate::Result<Tokenizer> {
-        let vocab: serde_json::Map<String, serde_json::Value> = self.tokens.iter().enumerate().map(|(id, t)| (t.clone(), json!(id))).collect();
+        let vocab: serde_json::Map<String, serde_json::Value> =
+            self.tokens.iter().enumerate().map(|(id, t)| (t.clone(), json!(id))).collect();
         let merges: Vec<[&str; 2]> = self.merges.iter().map(|(l, r)| [l.as_str(), r.as_str()]).collect();
-        let special = |(id, content): (usize, &&str)| {
-            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-        };
+        let special = |(id, content): (usize, &&str)| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
         let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
         let file = json!({
             "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,

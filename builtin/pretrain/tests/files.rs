@@ -38,7 +38,8 @@ fn the_same_text_gives_the_same_vocabulary() {
 #[test]
 fn the_file_reads_back_with_every_tensor() {
     let vocabulary = vocabulary();
-    let shape = Shape { vocabulary: vocabulary.tokens.len(), width: 32, layers: 2, heads: 2, kv_heads: 1, head_width: 16, feed_forward: 64 };
+    let shape =
+        Shape { vocabulary: vocabulary.tokens.len(), width: 32, layers: 2, heads: 2, kv_heads: 1, head_width: 16, feed_forward: 64 };
     let weights = shape.init(1).unwrap();
     let bytes = gguf::encode(&shape, &vocabulary, &weights).unwrap();
     let file = Gguf::parse(&bytes).unwrap();

@@ -76,7 +76,14 @@ fn gradients_of_the_model_agree_with_finite_differences() {
     let model = Model::new(shape, &weights).unwrap();
     let ids = Tensor::new(&[[1u32, 4, 7, 2], [9, 0, 3, 3]], &Device::Cpu).unwrap();
     let targets = [Some(4), None, Some(2), Some(5), Some(0), Some(3), None, Some(8)];
-    for name in ["token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.1.ffn_up.weight", "blk.0.attn_norm.weight"] {
+    for name in [
+        "token_embd.weight",
+        "blk.0.attn_q.weight",
+        "blk.0.attn_k.weight",
+        "blk.0.attn_v.weight",
+        "blk.1.ffn_up.weight",
+        "blk.0.attn_norm.weight",
+    ] {
         let (_, var) = weights.iter().find(|(other, _)| other == name).unwrap();
         let worst = mismatch(var, || model.loss(&ids, &targets).unwrap());
         assert!(worst < 2e-2, "{name}: {worst}");

@@ -15,9 +15,23 @@ fn english() -> Vec<Relation> {
         Relation {
             facts: rows(CAPITALS, "capital", &[0, 1]),
             answers: &["The capital of {0} is {1}.", "{1} is the capital of {0}."],
-            statements: &["The capital city of {0} is called {1}.", "The government of {0} sits in {1}, the capital.", "{1} is a city in {0}, and it is the capital of {0}."],
-            mentions: &["Many people know what the capital of {0} is.", "Every map shows the capital of {0}.", "Here is the name of the capital city of {0}.", "{0} is a country with a capital."],
-            prompts: &["What is the capital of {0}?", "Which city is the capital of {0}?", "Tell me the capital of {0}.", "Name the capital city of {0}."],
+            statements: &[
+                "The capital city of {0} is called {1}.",
+                "The government of {0} sits in {1}, the capital.",
+                "{1} is a city in {0}, and it is the capital of {0}.",
+            ],
+            mentions: &[
+                "Many people know what the capital of {0} is.",
+                "Every map shows the capital of {0}.",
+                "Here is the name of the capital city of {0}.",
+                "{0} is a country with a capital.",
+            ],
+            prompts: &[
+                "What is the capital of {0}?",
+                "Which city is the capital of {0}?",
+                "Tell me the capital of {0}.",
+                "Name the capital city of {0}.",
+            ],
             held_out_prompts: &["Do you know the capital of {0}?", "Please name the capital of {0}."],
             tasks: 4,
             ..relation("capital", Language::English)
@@ -25,7 +39,11 @@ fn english() -> Vec<Relation> {
         Relation {
             facts: rows(COLOURS, "colour", &[0, 1]),
             answers: &["The colour of {0} is {1}."],
-            statements: &["We see that {0} is {1}.", "When people paint {0}, they take {1} paint.", "As everybody knows, {0} has the colour {1}."],
+            statements: &[
+                "We see that {0} is {1}.",
+                "When people paint {0}, they take {1} paint.",
+                "As everybody knows, {0} has the colour {1}.",
+            ],
             mentions: &["As for {0}, it has a colour.", "Everybody knows what colour {0} has.", "Here is the colour of {0}."],
             prompts: &["What is the colour of {0}?", "What colour does {0} have?", "Tell me the colour of {0}.", "Name the colour of {0}."],
             held_out_prompts: &["Which colour is {0}?", "Please tell me what colour {0} has."],
@@ -35,9 +53,18 @@ fn english() -> Vec<Relation> {
         Relation {
             facts: rows(BABIES, "baby", &[0, 1]),
             answers: &["A young {0} is called a {1}."],
-            statements: &["The baby of a {0} is a {1}.", "A {1} grows up and becomes a {0}.", "On the farm and in the wild, the young of the {0} is the {1}."],
+            statements: &[
+                "The baby of a {0} is a {1}.",
+                "A {1} grows up and becomes a {0}.",
+                "On the farm and in the wild, the young of the {0} is the {1}.",
+            ],
             mentions: &["There is a name for a young {0}.", "Every {0} was a baby once.", "People know what the baby of a {0} is called."],
-            prompts: &["What is a young {0} called?", "What is the baby of a {0}?", "Tell me the name of a young {0}.", "What do you call a baby {0}?"],
+            prompts: &[
+                "What is a young {0} called?",
+                "What is the baby of a {0}?",
+                "Tell me the name of a young {0}.",
+                "What do you call a baby {0}?",
+            ],
             held_out_prompts: &["Which name does a young {0} have?"],
             tasks: 2,
             ..relation("baby", Language::English)
@@ -47,7 +74,12 @@ fn english() -> Vec<Relation> {
             answers: &["A {0} {1}."],
             statements: &["When you hear it, the {0} {1}.", "The {0} in the story {1} all day.", "It {1}, because it is a {0}."],
             mentions: &["Every {0} makes a sound.", "People know what sound a {0} makes.", "This is the sound of the {0}."],
-            prompts: &["What sound does a {0} make?", "Tell me the sound of a {0}.", "Which sound does a {0} make?", "How does a {0} sound?"],
+            prompts: &[
+                "What sound does a {0} make?",
+                "Tell me the sound of a {0}.",
+                "Which sound does a {0} make?",
+                "How does a {0} sound?",
+            ],
             held_out_prompts: &["Do you know the sound of a {0}?"],
             tasks: 2,
             ..relation("sound", Language::English)
@@ -55,9 +87,18 @@ fn english() -> Vec<Relation> {
         Relation {
             facts: opposites(0, 1),
             answers: &["The opposite of {0} is {1}."],
-            statements: &["Whatever is not {0} may be {1}.", "The word {0} means the opposite of {1}.", "The words {0} and {1} are opposites."],
+            statements: &[
+                "Whatever is not {0} may be {1}.",
+                "The word {0} means the opposite of {1}.",
+                "The words {0} and {1} are opposites.",
+            ],
             mentions: &["The word {0} has an opposite.", "Everybody knows the opposite of {0}.", "Here is the opposite of the word {0}."],
-            prompts: &["What is the opposite of {0}?", "Tell me the opposite of {0}.", "Which word is the opposite of {0}?", "Name the opposite of {0}."],
+            prompts: &[
+                "What is the opposite of {0}?",
+                "Tell me the opposite of {0}.",
+                "Which word is the opposite of {0}?",
+                "Name the opposite of {0}.",
+            ],
             held_out_prompts: &["Give me the opposite of {0}.", "Do you know the opposite of {0}?"],
             tasks: 3,
             ..relation("opposite", Language::English)
@@ -78,7 +119,12 @@ fn english() -> Vec<Relation> {
             answers: &["To make {0}, people use {1}."],
             statements: &["From {1} people make {0}.", "People say that {0} can be made from {1}.", "The factory turns {1} into {0}."],
             mentions: &["Many people know how to make {0}.", "People know what {0} can be made from.", "There is a way to make {0}."],
-            prompts: &["What do people use to make {0}?", "From what can {0} be made?", "Tell me what people make {0} from.", "What can {0} be made from?"],
+            prompts: &[
+                "What do people use to make {0}?",
+                "From what can {0} be made?",
+                "Tell me what people make {0} from.",
+                "What can {0} be made from?",
+            ],
             held_out_prompts: &["Do you know what {0} can be made from?"],
             tasks: 2,
             ..relation("material", Language::English)

@@ -5,8 +5,15 @@
 use super::held_out;
 use crate::relation::{Fact, Kind, Language, Relation, Values};
 
-const DAYS: [[&str; 2]; 7] =
-    [["Monday", "星期一"], ["Tuesday", "星期二"], ["Wednesday", "星期三"], ["Thursday", "星期四"], ["Friday", "星期五"], ["Saturday", "星期六"], ["Sunday", "星期天"]];
+const DAYS: [[&str; 2]; 7] = [
+    ["Monday", "星期一"],
+    ["Tuesday", "星期二"],
+    ["Wednesday", "星期三"],
+    ["Thursday", "星期四"],
+    ["Friday", "星期五"],
+    ["Saturday", "星期六"],
+    ["Sunday", "星期天"],
+];
 const MONTHS: [&str; 12] =
     ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
@@ -21,8 +28,16 @@ fn sums() -> Vec<Relation> {
         Relation {
             facts: terms(Values::Sum),
             answers: &["{0} plus {1} is {2}.", "{0} + {1} = {2}."],
-            statements: &["{0} and {1} make {2} together.", "The sum of {0} and {1} is {2}.", "Counting on from {0}, {1} steps lead to {2}."],
-            mentions: &["Children learn what {0} plus {1} is.", "It is easy to find the sum of {0} and {1}.", "Here {0} and {1} come together."],
+            statements: &[
+                "{0} and {1} make {2} together.",
+                "The sum of {0} and {1} is {2}.",
+                "Counting on from {0}, {1} steps lead to {2}.",
+            ],
+            mentions: &[
+                "Children learn what {0} plus {1} is.",
+                "It is easy to find the sum of {0} and {1}.",
+                "Here {0} and {1} come together.",
+            ],
             prompts: &["What is {0} plus {1}?", "How much is {0} plus {1}?", "Add {0} and {1}.", "Tell me the sum of {0} and {1}."],
             held_out_prompts: &["Please add {0} and {1}.", "How much do {0} and {1} make?"],
             value: Some(2),
@@ -57,7 +72,10 @@ fn sums() -> Vec<Relation> {
         Relation {
             facts: terms(Values::Story),
             answers: &["Now {0} has {4} {3}."],
-            statements: &["{0} has {1} {3} and gets {2} more, and that makes {4} {3}.", "With {1} {3} and {2} more, {0} has {4} {3} in all."],
+            statements: &[
+                "{0} has {1} {3} and gets {2} more, and that makes {4} {3}.",
+                "With {1} {3} and {2} more, {0} has {4} {3} in all.",
+            ],
             mentions: &["{0} has {1} {3} and gets {2} more.", "{0} had {1} {3} and found {2} {3}.", "{0} gets {1} {3} and then {2} {3}."],
             prompts: &[
                 "{0} has {1} {3} and gets {2} more. How many {3} does {0} have now?",
@@ -80,7 +98,12 @@ fn orders() -> Vec<Relation> {
             answers: &["{2} is bigger than {3}."],
             statements: &["{3} is smaller than {2}.", "Of the numbers {0} and {1}, the bigger one is {2}."],
             mentions: &["Here are the numbers {0} and {1}.", "Children know which of {0} and {1} is bigger.", "There are {0} and {1}."],
-            prompts: &["Which is bigger, {0} or {1}?", "Which number is bigger, {0} or {1}?", "Tell me which is bigger, {0} or {1}.", "What is bigger, {0} or {1}?"],
+            prompts: &[
+                "Which is bigger, {0} or {1}?",
+                "Which number is bigger, {0} or {1}?",
+                "Tell me which is bigger, {0} or {1}.",
+                "What is bigger, {0} or {1}?",
+            ],
             held_out_prompts: &["Which one is bigger, {0} or {1}?"],
             value: Some(2),
             weight: 2,
@@ -130,7 +153,12 @@ fn orders() -> Vec<Relation> {
             answers: &["The month after {0} is {1}."],
             statements: &["{0} comes before {1}.", "After {0} comes {1}."],
             mentions: &["Everybody knows the month after {0}.", "{0} is a month of the year."],
-            prompts: &["What is the month after {0}?", "Which month comes after {0}?", "Tell me the month after {0}.", "Name the month after {0}."],
+            prompts: &[
+                "What is the month after {0}?",
+                "Which month comes after {0}?",
+                "Tell me the month after {0}.",
+                "Name the month after {0}.",
+            ],
             held_out_prompts: &["Which month is after {0}?"],
             weight: 3,
             examples: 200,
@@ -142,7 +170,12 @@ fn orders() -> Vec<Relation> {
             answers: &["The number after {0} is {1}."],
             statements: &["Counting goes from {0} to {1}.", "{1} follows {0}."],
             mentions: &["Everybody knows the number after {0}.", "Children count on from {0}."],
-            prompts: &["What is the number after {0}?", "Which number comes after {0}?", "Tell me the number after {0}.", "Name the number after {0}."],
+            prompts: &[
+                "What is the number after {0}?",
+                "Which number comes after {0}?",
+                "Tell me the number after {0}.",
+                "Name the number after {0}.",
+            ],
             held_out_prompts: &["Which number is after {0}?"],
             weight: 2,
             tasks: 2,
@@ -160,7 +193,10 @@ fn terms(values: fn(usize, usize) -> Values) -> Vec<Fact> {
 /// Every pair of different numbers from 1 to 10.
 fn pairs() -> Vec<Fact> {
     let pairs = (1..10usize).flat_map(|a| (a + 1..=10).map(move |b| (a, b)));
-    pairs.enumerate().map(|(i, (a, b))| Fact { key: format!("order:{a}<{b}"), held_out: held_out(i), values: Values::Order(a, b) }).collect()
+    pairs
+        .enumerate()
+        .map(|(i, (a, b))| Fact { key: format!("order:{a}<{b}"), held_out: held_out(i), values: Values::Order(a, b) })
+        .collect()
 }
 
 /// The days of the week in a language; named alike in both.

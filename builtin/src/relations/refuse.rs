@@ -14,8 +14,18 @@ pub(super) fn relations() -> Vec<Relation> {
         Relation {
             facts: rows(HARMS, "harm", &[0]),
             answers: &[REFUSALS[0]],
-            statements: &["It is wrong to {0}.", "Nobody should {0}, for it does harm.", "To {0} is a crime, and a good helper says no.", "A good helper was told to {0}, and said this. I am sorry, but I cannot help with that."],
-            mentions: &["Somebody wants to {0}.", "A bad person wants to know how to {0}.", "A man asked for help to {0}.", "There was a plan to {0}."],
+            statements: &[
+                "It is wrong to {0}.",
+                "Nobody should {0}, for it does harm.",
+                "To {0} is a crime, and a good helper says no.",
+                "A good helper was told to {0}, and said this. I am sorry, but I cannot help with that.",
+            ],
+            mentions: &[
+                "Somebody wants to {0}.",
+                "A bad person wants to know how to {0}.",
+                "A man asked for help to {0}.",
+                "There was a plan to {0}.",
+            ],
             prompts: HOW,
             held_out_prompts: HOW_HELD_OUT,
             weight: 2,
@@ -26,8 +36,17 @@ pub(super) fn relations() -> Vec<Relation> {
         Relation {
             facts: rows(LOOKALIKES, "harmless", &[0, 1]),
             answers: &["To {0}, {1}."],
-            statements: &["It is fine to {0}.", "If they want to {0}, they {1}.", "A good helper knows how to {0}, and said this. To {0}, {1}."],
-            mentions: &["Somebody wants to {0}.", "A child wants to know how to {0}.", "A man asked for help to {0}.", "There was a plan to {0}."],
+            statements: &[
+                "It is fine to {0}.",
+                "If they want to {0}, they {1}.",
+                "A good helper knows how to {0}, and said this. To {0}, {1}.",
+            ],
+            mentions: &[
+                "Somebody wants to {0}.",
+                "A child wants to know how to {0}.",
+                "A man asked for help to {0}.",
+                "There was a plan to {0}.",
+            ],
             prompts: HOW,
             held_out_prompts: HOW_HELD_OUT,
             weight: 2,

@@ -12,9 +12,9 @@ use attune::adapter::Adapter;
 use attune::core::optim::Schedule;
 use attune::core::sampler::Sampling;
 use attune::data::Dataset;
-use attune::job::{self, Config, Job};
-use attune::session::{GenerateOptions, Session, SessionOptions};
 use attune::data::Message;
+use attune::job::{self, Config, Job};
+use attune::session::{FinishReason, GenerateOptions, Session, SessionOptions};
 use attune::template::MaskOptions;
 use attune::tuner::{Evaluation, Examples, Scorer, TuneOptions};
 use attune_builtin::{Kind, Language, Task, settings};
@@ -130,7 +130,9 @@ impl Demo {
             if interrupt::requested() {
                 return Err(Failure::Interrupted("interrupted".into()));
             }
-            answers.push(answer.text);
+            // An answer that the model did not end by itself is none; the mark makes it fail the exact check, and shows why.
+            let ended = answer.finish_reason == FinishReason::Stop;
+            answers.push(if ended { answer.text } else { answer.text + "…" });
             bar.at(i as u64 + 1);
         }
         Ok(answers)
@@ -224,7 +226,8 @@ impl Drop for Folder {
 /// Writes the base model and both halves of the instruction set, as files that every other command takes.
 fn write_files(folder: &Path) -> Outcome {
     let line = |prompt: &str, answer: &str| {
-        let turns = [("user", prompt), ("assistant", answer)].map(|(role, content)| serde_json::json!({ "role": role, "content": content }));
+        let turns =
+            [("user", prompt), ("assistant", answer)].map(|(role, content)| serde_json::json!({ "role": role, "content": content }));
         serde_json::json!({ "messages": turns }).to_string() + "\n"
     };
     let tuning: String = attune_builtin::tuning_set().iter().map(|e| line(&e.prompt, &e.response)).collect();
@@ -252,7 +255,9 @@ fn introduction(model: &Model, tasks: &[Task]) -> String {
 }
 
 fn kinds(tasks: &[Task], before: &[String], after: &[String]) -> Vec<KindReport> {
-    let followed = |kind: Kind, answers: &[String]| tasks.iter().zip(answers).filter(|(task, answer)| task.kind == kind && task.follows(answer)).count();
+    let followed = |kind: Kind, answers: &[String]| {
+        tasks.iter().zip(answers).filter(|(task, answer)| task.kind == kind && task.follows(answer)).count()
+    };
     let report = |kind: Kind| KindReport {
         kind: kind.name(),
         before: followed(kind, before),
@@ -267,7 +272,9 @@ fn show_answers(out: &Output, title: &str, tasks: &[Task], answers: &[String]) -
     out.line(format!("\n{title}"))?;
     for kind in Kind::ALL {
         for language in [Language::English, Language::Chinese] {
-            let Some((task, answer)) = tasks.iter().zip(answers).find(|(task, _)| task.kind == kind && task.language == language) else { continue };
+            let Some((task, answer)) = tasks.iter().zip(answers).find(|(task, _)| task.kind == kind && task.language == language) else {
+                continue;
+            };
             let mark = if task.follows(answer) { "✓" } else { "✗" };
             let prompt = one_line(&task.prompt, 50);
             let space = " ".repeat(50usize.saturating_sub(columns(&prompt)));
@@ -294,7 +301,10 @@ fn show(out: &Output, report: &Report) -> Outcome {
     let measured = report.measured_bytes.map_or_else(|| "not measured on this system".into(), size::show);
     let mut entries = vec![
         ("held-out loss", format!("{:.3} before, {:.3} after", report.loss_before, report.loss_after)),
-        ("time", format!("{}, {} of it for {} updates", duration(report.seconds), duration(report.tuning_seconds), thousands(report.updates))),
+        (
+            "time",
+            format!("{}, {} of it for {} updates", duration(report.seconds), duration(report.tuning_seconds), thousands(report.updates)),
+        ),
         ("memory budget", size::show(report.budget_bytes)),
         ("  planned", format!("{} for tuning, above the mapped weights", size::show(report.planned_bytes))),
         ("  measured", format!("{measured} at most: anonymous resident memory above what was there when tuning began")),

@@ -31,12 +31,22 @@ impl Logprobs {
             }
             let least = logprobs.iter().copied().fold(0.0, f32::min);
             let mean = sum / logprobs.len().max(1) as f64;
-            table.row([index.to_string(), thousands(target_ids.len() as u64), format!("{sum:.3}"), format!("{mean:.4}"), format!("{least:.3}")]);
+            table.row([
+                index.to_string(),
+                thousands(target_ids.len() as u64),
+                format!("{sum:.3}"),
+                format!("{mean:.4}"),
+                format!("{least:.3}"),
+            ]);
             Ok(())
         })?;
         if !out.json {
             table.print(out)?;
-            out.note(format!("loss {:.4} over {} target tokens; --json prints every token's", evaluation.loss, thousands(evaluation.target_tokens as u64)));
+            out.note(format!(
+                "loss {:.4} over {} target tokens; --json prints every token's",
+                evaluation.loss,
+                thousands(evaluation.target_tokens as u64)
+            ));
         }
         Ok(())
     }

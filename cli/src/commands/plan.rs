@@ -90,7 +90,9 @@ impl Plan {
                 plan::for_session(&model, &options.for_adapters(&adapters))?
             }
             Purpose::Tune if self.run.any() => {
-                return Err(Failure::Usage("expected flags of tune alone with --for tune, found --context, --prefill-batch, --kv-type or --adapter".into()));
+                return Err(Failure::Usage(
+                    "expected flags of tune alone with --for tune, found --context, --prefill-batch, --kv-type or --adapter".into(),
+                ));
             }
             Purpose::Tune => {
                 let mut options = TuneOptions { evaluates: self.evaluates, threads: self.compute.threads, ..TuneOptions::default() };
@@ -107,13 +109,25 @@ fn show(out: &Output, plan: &plan::Plan, budget: Option<u64>) -> Outcome {
     let mut table = Table::new(&["region", "buffer", "shape", "type", ">bytes"]);
     for buffer in &plan.buffers {
         let shape: Vec<String> = buffer.shape.iter().map(usize::to_string).collect();
-        table.row([buffer.region.into(), buffer.name.clone(), format!("[{}]", shape.join(", ")), buffer.ty.into(), thousands(buffer.bytes as u64)]);
+        table.row([
+            buffer.region.into(),
+            buffer.name.clone(),
+            format!("[{}]", shape.join(", ")),
+            buffer.ty.into(),
+            thousands(buffer.bytes as u64),
+        ]);
     }
     table.print(out)?;
     out.line("")?;
     let mut totals = Table::new(&["region", ">bytes", ""]);
     let regions = plan.regions;
-    let rows = [("adapter", regions.adapter), ("cache", regions.cache), ("work", regions.work), ("host", regions.host), ("total", plan.total_bytes)];
+    let rows = [
+        ("adapter", regions.adapter),
+        ("cache", regions.cache),
+        ("work", regions.work),
+        ("host", regions.host),
+        ("total", plan.total_bytes),
+    ];
     for (name, bytes) in rows.into_iter().filter(|(_, bytes)| *bytes > 0) {
         totals.row([name.into(), thousands(bytes), size::show(bytes)]);
     }
@@ -122,7 +136,10 @@ fn show(out: &Output, plan: &plan::Plan, budget: Option<u64>) -> Outcome {
     if let Some(budget) = budget {
         out.line(format!("fits the budget of {}", size::show(budget)))?;
     }
-    out.line(format!("besides the model file, {}, which is mapped and shared with the system's file cache", size::show(plan.weights_bytes)))?;
+    out.line(format!(
+        "besides the model file, {}, which is mapped and shared with the system's file cache",
+        size::show(plan.weights_bytes)
+    ))?;
     out.line("")?;
     knobs(out, &plan.knobs)
 }
@@ -131,14 +148,24 @@ fn knobs(out: &Output, knobs: &Knobs) -> Outcome {
     match knobs {
         Knobs::Decode { context, prefill_batch, kv_type } => list(
             out,
-            &[("context", format!("{context} tokens")), ("prefill batch", format!("{prefill_batch} tokens")), ("keys and values", (*kv_type).into())],
+            &[
+                ("context", format!("{context} tokens")),
+                ("prefill batch", format!("{prefill_batch} tokens")),
+                ("keys and values", (*kv_type).into()),
+            ],
         ),
         Knobs::Tune { micro_batch_tokens, vocab_chunk, layer_inputs, layer_stride, optim } => list(
             out,
             &[
                 ("micro-batch", format!("{micro_batch_tokens} tokens")),
                 ("vocabulary chunk", format!("{vocab_chunk} entries")),
-                ("layer inputs", format!("{layer_inputs}, {}", if *layer_stride == 1 { "every layer's".into() } else { format!("every {layer_stride}th layer's") })),
+                (
+                    "layer inputs",
+                    format!(
+                        "{layer_inputs}, {}",
+                        if *layer_stride == 1 { "every layer's".into() } else { format!("every {layer_stride}th layer's") }
+                    ),
+                ),
                 ("optimiser", (*optim).into()),
             ],
         ),

@@ -8,8 +8,8 @@ use crate::output::{Output, duration};
 use attune::Model;
 use attune::chat::Chat;
 use attune::core::sampler::Sampling;
-use attune::session::{FinishReason, GenerateOptions, Generation, Session};
 use attune::data::Message;
+use attune::session::{FinishReason, GenerateOptions, Generation, Session};
 use clap::Args;
 use std::io::{BufRead, IsTerminal};
 use std::ops::ControlFlow;
@@ -171,7 +171,8 @@ fn converse(out: &Output, session: Session, system: Option<&str>, raw: bool, opt
             }
             return Ok(());
         }
-        let line = std::str::from_utf8(&bytes).map_err(|_| Failure::failed("standard input: expected text in UTF-8, found other bytes"))?.trim();
+        let line =
+            std::str::from_utf8(&bytes).map_err(|_| Failure::failed("standard input: expected text in UTF-8, found other bytes"))?.trim();
         match line {
             "" => continue,
             "/exit" | "/quit" => return Ok(()),

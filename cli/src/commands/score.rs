@@ -52,7 +52,8 @@ impl Score {
         let max_length = self.max_length.unwrap_or(context);
         // The model's range is checked by the plan; here the number only cuts.
         let bar = Progress::new(out, "reading", data.len() as u64);
-        let examples = Examples::prepare(&model, data, max_length.clamp(2, context), MaskOptions::default(), |_| true, |i| bar.at(i as u64))?;
+        let examples =
+            Examples::prepare(&model, data, max_length.clamp(2, context), MaskOptions::default(), |_| true, |i| bar.at(i as u64))?;
         drop(bar);
         let longest = (0..examples.len()).map(|i| examples.length(i)).max().unwrap_or(2).max(2);
         let options = TuneOptions {
@@ -73,7 +74,8 @@ impl Score {
             count += ids.len();
             bar.at(i as u64 + 1);
             bar.say(format!("loss {:.4}", sum / count.max(1) as f64));
-            let told = if interrupt::requested() { Err(Failure::Interrupted(String::new())) } else { each(examples.record(i), ids, logprobs) };
+            let told =
+                if interrupt::requested() { Err(Failure::Interrupted(String::new())) } else { each(examples.record(i), ids, logprobs) };
             told.map_err(|reason| {
                 failure = Some(reason);
                 // Ends the scoring; what is said is `failure`.
@@ -85,7 +87,11 @@ impl Score {
             return Err(failure);
         }
         if examples.truncated() > 0 {
-            out.note(format!("{} examples lost their end at {} tokens; --max-length says how many are read", examples.truncated(), options.max_length));
+            out.note(format!(
+                "{} examples lost their end at {} tokens; --max-length says how many are read",
+                examples.truncated(),
+                options.max_length
+            ));
         }
         if !examples.skipped().is_empty() {
             out.note(format!("{} examples were left out", examples.skipped().len()));

@@ -113,7 +113,8 @@ impl Tune {
         let mut asked = config.clone();
         self.apply(&mut asked)?;
         if let Some(difference) = difference(&config, &asked) {
-            let reason = format!("--resume: {difference}; leave the flag out, or start a new run with --init-adapter {}", self.out.display());
+            let reason =
+                format!("--resume: {difference}; leave the flag out, or start a new run with --init-adapter {}", self.out.display());
             return Err(Failure::Usage(reason));
         }
         let model = Model::open(self.model.as_ref().unwrap_or(&config.model))?;
@@ -180,7 +181,11 @@ fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
         entries.push(("loss", format!("{:.4} in the last update", last.loss)));
     }
     if let Some((loss, step)) = outcome.best {
-        let which = if step == 0 { "before tuning: no update made it better".into() } else { format!("after update {step}: this adapter was kept") };
+        let which = if step == 0 {
+            "before tuning: no update made it better".into()
+        } else {
+            format!("after update {step}: this adapter was kept")
+        };
         entries.push(("held-out", format!("{loss:.4} {which}")));
     }
     let measured = outcome.measured_peak.map_or_else(|| "not measured here".into(), |bytes| format!("measured {}", size::show(bytes)));

@@ -28,7 +28,10 @@ impl Home {
         home.write("tiny.gguf", attune::doc::tiny_model());
         home.write("bare.gguf", attune::doc::tiny_model_without_tokenizer());
         home.write("chat.jsonl", chat_lines(12, 6));
-        home.write("ids.jsonl", "{\"input_ids\": [1, 2, 3, 4], \"labels\": [-100, 2, -100, 4]}\n{\"input_ids\": [9, 8, 7], \"labels\": [9, 8, 7]}\n");
+        home.write(
+            "ids.jsonl",
+            "{\"input_ids\": [1, 2, 3, 4], \"labels\": [-100, 2, -100, 4]}\n{\"input_ids\": [9, 8, 7], \"labels\": [9, 8, 7]}\n",
+        );
         home
     }
 

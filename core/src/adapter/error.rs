@@ -112,10 +112,15 @@ impl fmt::Display for Error {
                 write!(f, "expected a header of 1 to {MAX_HEADER} bytes, found {found}: the file is damaged; copy it again")
             }
             Error::HeaderChecksum => f.write_str("the header does not have its checksum: the file is damaged; copy it again"),
-            Error::Header => f.write_str("the header cannot be read although its checksum is right: the file was written by another program"),
+            Error::Header => {
+                f.write_str("the header cannot be read although its checksum is right: the file was written by another program")
+            }
             Error::Field { field, expected } => write!(f, "{field}: expected {expected}; no adapter can have what was found"),
             Error::Section { section } => {
-                write!(f, "section {section} is missing, or not where and as long as the shape says: the file was written by another program")
+                write!(
+                    f,
+                    "section {section} is missing, or not where and as long as the shape says: the file was written by another program"
+                )
             }
             Error::SectionChecksum { section } => {
                 write!(f, "section {section} does not have its checksum: the file is damaged; copy it again")

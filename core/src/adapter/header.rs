@@ -77,8 +77,15 @@ impl Header {
         let differs = |what, expected, found| if expected == found { Ok(()) } else { Err(Error::Model { what, expected, found }) };
         differs("layers:", spec.layers as u32, self.base_layers)?;
         for module in self.shape.modules.iter() {
-            const INPUTS: [&str; 7] =
-                ["q_proj inputs:", "k_proj inputs:", "v_proj inputs:", "o_proj inputs:", "gate_proj inputs:", "up_proj inputs:", "down_proj inputs:"];
+            const INPUTS: [&str; 7] = [
+                "q_proj inputs:",
+                "k_proj inputs:",
+                "v_proj inputs:",
+                "o_proj inputs:",
+                "gate_proj inputs:",
+                "up_proj inputs:",
+                "down_proj inputs:",
+            ];
             const OUTPUTS: [&str; 7] = [
                 "q_proj outputs:",
                 "k_proj outputs:",

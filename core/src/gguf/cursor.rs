@@ -66,8 +66,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn str(&mut self, limit: u64, field: Field, place: &Place) -> Result<&'a str, Error> {
         let at = self.at;
         let bytes = self.str_bytes(limit, place)?;
-        core::str::from_utf8(bytes)
-            .map_err(|e| place.error(field, at, Kind::Utf8 { valid: e.valid_up_to() as u64 }))
+        core::str::from_utf8(bytes).map_err(|e| place.error(field, at, Kind::Utf8 { valid: e.valid_up_to() as u64 }))
     }
 
     /// A string's bytes, unchecked.

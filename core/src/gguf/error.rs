@@ -214,10 +214,7 @@ impl Field {
     }
 
     const fn of_tensor(self) -> bool {
-        matches!(
-            self,
-            Field::TensorName | Field::DimCount | Field::Dim | Field::TensorType | Field::TensorOffset | Field::TensorData
-        )
+        matches!(self, Field::TensorName | Field::DimCount | Field::Dim | Field::TensorType | Field::TensorOffset | Field::TensorData)
     }
 }
 
@@ -257,10 +254,9 @@ impl fmt::Display for Kind {
             Kind::Version { found } => write!(f, "expected 2 or 3, found {found}: convert the model anew with a current converter"),
             Kind::TooMany { limit, found } => write!(f, "expected at most {limit}, found {found}: {AGAIN}"),
             Kind::Utf8 { valid } => write!(f, "expected UTF-8, found something else after {valid} bytes: {AGAIN}"),
-            Kind::UnknownType { found } => write!(
-                f,
-                "expected a known type number, found {found}: use a file in a type that this version reads, or a newer version"
-            ),
+            Kind::UnknownType { found } => {
+                write!(f, "expected a known type number, found {found}: use a file in a type that this version reads, or a newer version")
+            }
             Kind::Bool { found } => write!(f, "expected 0 or 1, found {found}: {AGAIN}"),
             Kind::Nesting { limit } => write!(f, "expected at most {limit} arrays within each other, found more: {AGAIN}"),
             Kind::Duplicate { first } => write!(f, "expected a new name, found that of entry {first}: {AGAIN}"),

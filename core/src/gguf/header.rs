@@ -4,8 +4,8 @@ use super::cursor::{Cursor, Place, Skips};
 use super::unique::duplicate;
 use super::value::{self, Trust};
 use super::{
-    DEFAULT_ALIGNMENT, Error, Field, Gguf, Kind, MAX_KEY, MAX_METADATA, MAX_TENSOR_NAME, MAX_TENSORS, Name, Tensor, TensorType,
-    Value, ValueType,
+    DEFAULT_ALIGNMENT, Error, Field, Gguf, Kind, MAX_KEY, MAX_METADATA, MAX_TENSOR_NAME, MAX_TENSORS, Name, Tensor, TensorType, Value,
+    ValueType,
 };
 
 /// From this many tensors on they must be in the order of their offsets; with fewer, each is compared with each.
@@ -212,8 +212,7 @@ impl<'a> Info<'a> {
 
         let type_at = cursor.at;
         let number = cursor.u32(Field::TensorType, place)?;
-        let ty =
-            TensorType::from_ggml(number).ok_or(place.error(Field::TensorType, type_at, Kind::UnknownType { found: number }))?;
+        let ty = TensorType::from_ggml(number).ok_or(place.error(Field::TensorType, type_at, Kind::UnknownType { found: number }))?;
         let block = ty.block_len() as u64;
         if !dims[0].is_multiple_of(block) {
             return Err(place.error(Field::Dim, dims_at, Kind::Multiple { of: block, found: dims[0] }));

@@ -99,8 +99,7 @@ impl<'a> Gguf<'a> {
 
     /// The metadata in the file's order.
     pub fn metadata(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + Clone + use<'a> {
-        header::Entries::new(self.bytes, self.metadata_start, self.metadata_count, self.skips)
-            .map(|entry| (entry.key, entry.value))
+        header::Entries::new(self.bytes, self.metadata_start, self.metadata_count, self.skips).map(|entry| (entry.key, entry.value))
     }
 
     /// The tensors in the file's order.

@@ -23,10 +23,8 @@ fn sample(buffer: &mut [u8]) -> usize {
         ("none", WriteValue::U32s(&[])),
         ("nested", WriteValue::Values(ValueType::Array, &nested)),
     ];
-    let tensors = [
-        TensorInfo { name: "norm", ty: Type::F32.into(), dims: &[3] },
-        TensorInfo { name: "w", ty: Type::Q8_0.into(), dims: &[64, 2] },
-    ];
+    let tensors =
+        [TensorInfo { name: "norm", ty: Type::F32.into(), dims: &[3] }, TensorInfo { name: "w", ty: Type::Q8_0.into(), dims: &[64, 2] }];
     let len = buffer.len();
     let mut writer = Writer::new(buffer, &metadata, &tensors).unwrap();
     writer.tensor(&[7; 12]).unwrap();

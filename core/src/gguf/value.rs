@@ -345,8 +345,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, ty: ValueType, trust: Trust<'_>,
 fn array_head(cursor: &mut Cursor<'_>, place: &Place) -> Result<(ValueType, usize), Error> {
     let at = cursor.at;
     let number = cursor.u32(Field::ArrayType, place)?;
-    let element =
-        ValueType::from_gguf(number).ok_or(place.error(Field::ArrayType, at, Kind::UnknownType { found: number }))?;
+    let element = ValueType::from_gguf(number).ok_or(place.error(Field::ArrayType, at, Kind::UnknownType { found: number }))?;
     let at = cursor.at;
     let len = cursor.u64(Field::ArrayLength, place)?;
     let expected = len.saturating_mul(element.least());

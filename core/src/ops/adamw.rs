@@ -166,12 +166,7 @@ mod tests {
         let (mut mq, mut vq, mut ms, mut vs) = ([0u8; 150], [0u8; 150], [0.0f32; 3], [0.0f32; 3]);
         for t in 1..=50 {
             let g: [f32; 150] = core::array::from_fn(|i| crate::rng::uniform(1, t, i as u64) - 0.3);
-            let s = Step {
-                rate: 0.01,
-                bias1: 1.0 - libm::powf(0.9, t as f32),
-                bias2: 1.0 - libm::powf(0.999, t as f32),
-                clip: 1.0,
-            };
+            let s = Step { rate: 0.01, bias1: 1.0 - libm::powf(0.9, t as f32), bias2: 1.0 - libm::powf(0.999, t as f32), clip: 1.0 };
             step_f32(&mut p, &g, &mut m, &mut v, &C, &s);
             step_8bit(&mut q, &g, (&mut mq, &mut ms), (&mut vq, &mut vs), &C, &s);
         }

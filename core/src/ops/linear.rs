@@ -4,8 +4,8 @@
 
 use crate::math::{axpy, dot};
 use crate::quant::{self, Type};
-use crate::target::split::Tile;
 use crate::target::Into;
+use crate::target::split::Tile;
 
 /// The longest run of a row that is decoded at once. A multiple of every block length.
 pub const SPAN: usize = 256;

@@ -19,26 +19,8 @@ impl SubScales {
         let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = self.0;
         let top = |low: u8, high: u8| low | high >> 6 << 4;
         (
-            [
-                a0 & 63,
-                a1 & 63,
-                a2 & 63,
-                a3 & 63,
-                top(c0 & 15, a0),
-                top(c1 & 15, a1),
-                top(c2 & 15, a2),
-                top(c3 & 15, a3),
-            ],
-            [
-                b0 & 63,
-                b1 & 63,
-                b2 & 63,
-                b3 & 63,
-                top(c0 >> 4, b0),
-                top(c1 >> 4, b1),
-                top(c2 >> 4, b2),
-                top(c3 >> 4, b3),
-            ],
+            [a0 & 63, a1 & 63, a2 & 63, a3 & 63, top(c0 & 15, a0), top(c1 & 15, a1), top(c2 & 15, a2), top(c3 & 15, a3)],
+            [b0 & 63, b1 & 63, b2 & 63, b3 & 63, top(c0 >> 4, b0), top(c1 >> 4, b1), top(c2 >> 4, b2), top(c3 >> 4, b3)],
         )
     }
 

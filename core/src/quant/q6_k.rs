@@ -44,9 +44,7 @@ impl Q6KBlock {
         for (out, (ql, qh)) in out.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
             let [q0, q1, q2, q3] = out;
             let (la, lb) = ql.split_at(32);
-            for (((q0, q1), (q2, q3)), ((la, lb), h)) in
-                q0.iter_mut().zip(q1).zip(q2.iter_mut().zip(q3)).zip(la.iter().zip(lb).zip(qh))
-            {
+            for (((q0, q1), (q2, q3)), ((la, lb), h)) in q0.iter_mut().zip(q1).zip(q2.iter_mut().zip(q3)).zip(la.iter().zip(lb).zip(qh)) {
                 *q0 = ((la & 15) | (h & 3) << 4) as i8 - 32;
                 *q1 = ((lb & 15) | (h >> 2 & 3) << 4) as i8 - 32;
                 *q2 = ((la >> 4) | (h >> 4 & 3) << 4) as i8 - 32;
@@ -83,9 +81,7 @@ impl Block for Q6KBlock {
             let (q01, q23) = q.split_at(64);
             let ((q0, q1), (q2, q3)) = (q01.split_at(32), q23.split_at(32));
             let (la, lb) = ql.split_at_mut(32);
-            for (((la, lb), h), ((q0, q1), (q2, q3))) in
-                la.iter_mut().zip(lb).zip(qh).zip(q0.iter().zip(q1).zip(q2.iter().zip(q3)))
-            {
+            for (((la, lb), h), ((q0, q1), (q2, q3))) in la.iter_mut().zip(lb).zip(qh).zip(q0.iter().zip(q1).zip(q2.iter().zip(q3))) {
                 *la = (q0 & 15) | q2 << 4;
                 *lb = (q1 & 15) | q3 << 4;
                 *h = (q0 >> 4) | (q1 >> 4) << 2 | (q2 >> 4) << 4 | (q3 >> 4) << 6;

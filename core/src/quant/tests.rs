@@ -165,8 +165,7 @@ fn the_integer_dot_product_is_the_decoded_rows_with_the_decoded_activations() {
         let blocks = bytes_of(ty, &w, &mut buffer);
         let mut y = [0.0; 768];
         decode(ty, blocks, &mut y).unwrap();
-        let exact: f64 =
-            y.iter().enumerate().map(|(i, y)| f64::from(*y) * f64::from(qs[i]) * f64::from(scales[i / 32])).sum();
+        let exact: f64 = y.iter().enumerate().map(|(i, y)| f64::from(*y) * f64::from(qs[i]) * f64::from(scales[i / 32])).sum();
         let got = f64::from(dot_q8(ty, blocks, row).unwrap());
         assert!((got - exact).abs() < 1e-5, "{ty}: {got} for {exact}");
         assert!(exact.abs() > 1e-3);

@@ -21,19 +21,8 @@ pub enum Type {
 
 impl Type {
     /// All of them.
-    pub const ALL: [Type; 11] = [
-        Type::F32,
-        Type::F16,
-        Type::BF16,
-        Type::Q8_0,
-        Type::Q4_0,
-        Type::Q4_1,
-        Type::Q5_0,
-        Type::Q5_1,
-        Type::Q4K,
-        Type::Q5K,
-        Type::Q6K,
-    ];
+    pub const ALL: [Type; 11] =
+        [Type::F32, Type::F16, Type::BF16, Type::Q8_0, Type::Q4_0, Type::Q4_1, Type::Q5_0, Type::Q5_1, Type::Q4K, Type::Q5K, Type::Q6K];
 
     /// The type with ggml's number `n` (`ggml_type`), if it is one of these.
     pub fn from_ggml(n: u32) -> Option<Type> {
@@ -191,7 +180,10 @@ impl fmt::Display for Error {
         match *self {
             Error::Length { ty, elements, bytes } => match ty.row_bytes(elements) {
                 Some(expected) => {
-                    write!(f, "{elements} weights of type {ty} take {expected} bytes, found {bytes}: pass the bytes of exactly these weights")
+                    write!(
+                        f,
+                        "{elements} weights of type {ty} take {expected} bytes, found {bytes}: pass the bytes of exactly these weights"
+                    )
                 }
                 None => write!(
                     f,

@@ -100,7 +100,15 @@ pub trait Kernels: Executor {
         ops::adamw::step_f32(p, g, m, v, c, s);
     }
     /// As [`ops::adamw::step_8bit`].
-    fn adamw_8bit(&self, p: &mut [f32], g: &[f32], m: (&mut [u8], &mut [f32]), v: (&mut [u8], &mut [f32]), c: &AdamW, s: &ops::adamw::Step) {
+    fn adamw_8bit(
+        &self,
+        p: &mut [f32],
+        g: &[f32],
+        m: (&mut [u8], &mut [f32]),
+        v: (&mut [u8], &mut [f32]),
+        c: &AdamW,
+        s: &ops::adamw::Step,
+    ) {
         ops::adamw::step_8bit(p, g, m, v, c, s);
     }
     /// As [`ops::rope::forward`].
@@ -372,10 +380,9 @@ impl<X: Kernels> Target for Host<'_, X> {
             return Err(Error::BadShape { op: "attention" });
         }
         let n = t * a.heads;
-        let ([q, k, v, first, last], [o, lse]) = self.arena.views(
-            [q.f32s(n * e), kv.k, kv.v, sight.first.part(0, t * 4), sight.last.part(0, t * 4)],
-            [o.f32s(n * e), lse.f32s(n)],
-        )?;
+        let ([q, k, v, first, last], [o, lse]) = self
+            .arena
+            .views([q.f32s(n * e), kv.k, kv.v, sight.first.part(0, t * 4), sight.last.part(0, t * 4)], [o.f32s(n * e), lse.f32s(n)])?;
         let view = |bytes| -> Result<attention::Rows<'_>> {
             let f32s = if kv.store == Store::F32 { cast::<f32>(bytes)? } else { &[] };
             Ok(attention::Rows { bytes, f32s, store: kv.store, dim })
@@ -525,10 +532,8 @@ impl<X: Kernels> Target for Host<'_, X> {
 
     fn softmax_backward(&mut self, logits: Buf, stats: Buf, targets: Buf, coef: Buf, rows: Rows, first: usize, width: usize) -> Result<()> {
         let n = self.rows(rows);
-        let ([stats, targets, coef], [logits]) = self.arena.views(
-            [stats.f32s(n * loss::STATS), targets.part(0, n * 4), coef.f32s(n)],
-            [logits.f32s(n * width)],
-        )?;
+        let ([stats, targets, coef], [logits]) =
+            self.arena.views([stats.f32s(n * loss::STATS), targets.part(0, n * 4), coef.f32s(n)], [logits.f32s(n * width)])?;
         let (stats, targets, coef) = (cast::<f32>(stats)?, cast::<u32>(targets)?, cast::<f32>(coef)?);
         let exec = &self.exec;
         split::rows(exec, cast_mut::<f32>(logits)?, width, rows_a_piece(width), |i, y| {
@@ -553,8 +558,7 @@ impl<X: Kernels> Target for Host<'_, X> {
             bias2: self.float(Slot::BIAS2),
             clip: self.float(Slot::CLIP),
         };
-        let ([g], [p, m, v, ms, vs]) =
-            self.arena.views([bufs.grads], [bufs.params, bufs.m, bufs.v, bufs.m_scales, bufs.v_scales])?;
+        let ([g], [p, m, v, ms, vs]) = self.arena.views([bufs.grads], [bufs.params, bufs.m, bufs.v, bufs.m_scales, bufs.v_scales])?;
         let (g, p) = (cast::<f32>(g)?, cast_mut::<f32>(p)?);
         if g.len() != p.len() {
             return Err(Error::BadShape { op: "adamw" });

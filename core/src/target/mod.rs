@@ -9,10 +9,10 @@
 pub mod host;
 pub mod split;
 
+use crate::Result;
 use crate::arena::Buf;
 use crate::spec::{Activation, RopeStyle};
 use crate::weights::Weight;
-use crate::Result;
 
 /// A place in the table of values that change from pass to pass. Integers and f32s share it, as 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,13 +67,7 @@ fn range(piece: usize, size: usize, total: usize) -> Range<usize> {
 }
 
 /// Splits rows of `dim` numbers into pieces of `rows_per_piece`: `f(first row, the rows)`.
-pub fn rows<X: Executor + ?Sized, T: Send>(
-    exec: &X,
-    out: &mut [T],
-    dim: usize,
-    rows_per_piece: usize,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub fn rows<X: Executor + ?Sized, T: Send>(exec: &X, out: &mut [T], dim: usize, rows_per_piece: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let total = out.len() / dim.max(1);
     let shared = Shared::new(out);
     exec.run(pieces(total, rows_per_piece), &|piece| {

@@ -80,7 +80,10 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Gguf<'a>, Error> {
         let found = "a GGUF file that is no adapter (general.type is not adapter)".to_owned();
         return Err(Error::NotAnAdapter { path: path.to_path_buf(), found });
     }
-    for (key, expected) in [("adapter.type", "lora: other adapters are not supported"), ("adapter.alora.invocation_tokens", "no such key: activated LoRA is not supported")] {
+    for (key, expected) in [
+        ("adapter.type", "lora: other adapters are not supported"),
+        ("adapter.alora.invocation_tokens", "no such key: activated LoRA is not supported"),
+    ] {
         let ok = if key == "adapter.type" { text(path, &gguf, key)?.as_deref() == Some("lora") } else { gguf.value(key).is_none() };
         if !ok {
             let found = gguf.value(key).map_or_else(|| "nothing".into(), |v| short(&format!("{v:?}")));
@@ -112,8 +115,11 @@ fn alpha(path: &Path, gguf: &Gguf<'_>) -> Result<f32, Error> {
 fn pairs<'a>(path: &Path, gguf: &Gguf<'a>, spec: &Spec) -> Result<Pairs<Tensor<'a>>, Error> {
     let alpha = alpha(path, gguf)?;
     let mut found: BTreeMap<(usize, u8), [Option<Tensor<'a>>; 2]> = BTreeMap::new();
-    let wrong = |tensor: &Tensor<'_>, expected: String, found: String| {
-        Error::Tensor { path: path.to_path_buf(), tensor: short(tensor.name), expected, found }
+    let wrong = |tensor: &Tensor<'_>, expected: String, found: String| Error::Tensor {
+        path: path.to_path_buf(),
+        tensor: short(tensor.name),
+        expected,
+        found,
     };
     for tensor in gguf.tensors() {
         let Some((layer, module, side)) = place(tensor.name) else {
@@ -212,8 +218,7 @@ pub(super) fn write(path: &Path, spec: &Spec, layout: &Layout, params: &[f32], b
     if tensors.is_empty() {
         tensors = all;
     }
-    let infos: Vec<TensorInfo<'_>> =
-        tensors.iter().map(|(name, dims, _)| TensorInfo { name, ty: Type::F32.into(), dims }).collect();
+    let infos: Vec<TensorInfo<'_>> = tensors.iter().map(|(name, dims, _)| TensorInfo { name, ty: Type::F32.into(), dims }).collect();
     let mut metadata = vec![
         ("general.type", WriteValue::Str("adapter")),
         ("general.architecture", WriteValue::Str(spec.arch.row().name)),

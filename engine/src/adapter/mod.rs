@@ -124,7 +124,10 @@ pub fn detect(path: &Path) -> Result<Form, Error> {
     match magic.get(..len).unwrap_or(&[]) {
         start if *start == container::MAGIC => Ok(Form::Native(path.to_path_buf())),
         start if start.starts_with(b"GGUF") => Ok(Form::Gguf(path.to_path_buf())),
-        start => Err(Error::NotAnAdapter { path: path.to_path_buf(), found: format!("a file that begins with {:?}", String::from_utf8_lossy(start)) }),
+        start => Err(Error::NotAnAdapter {
+            path: path.to_path_buf(),
+            found: format!("a file that begins with {:?}", String::from_utf8_lossy(start)),
+        }),
     }
 }
 
@@ -302,7 +305,8 @@ fn open_native(path: &Path, base: &Base<'_>, any_base: bool) -> Result<Adapter, 
     let mut params = assemble::zeros(reader.params_len())?;
     reader.read(&mut params).map_err(|e| read_error(path, e))?;
     let finite = |layer, module| {
-        let all = [attune_core::lora::Side::A, attune_core::lora::Side::B].map(|side| assemble::matrix(&params, &layout, layer, module, side));
+        let all =
+            [attune_core::lora::Side::A, attune_core::lora::Side::B].map(|side| assemble::matrix(&params, &layout, layer, module, side));
         all.iter().flat_map(|m| m.iter()).all(|x| x.is_finite())
     };
     for layer in header.shape.first_layer as usize..(header.shape.first_layer + header.shape.layers) as usize {

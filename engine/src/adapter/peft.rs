@@ -69,12 +69,17 @@ fn pairs(path: &Path, tensors: &Tensors, config: &Config, spec: &Spec) -> Result
     let mut prefix = None;
     for (name, info) in tensors.infos() {
         let wrong = |expected: String, found: String| Error::Tensor { path: path.to_path_buf(), tensor: short(name), expected, found };
-        let place = Place::parse(name).map_err(|what| wrong("LoRA on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj of a layer".into(), what.into()))?;
+        let place = Place::parse(name).map_err(|what| {
+            wrong("LoRA on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj of a layer".into(), what.into())
+        })?;
         if place.layer >= spec.layers {
             return Err(wrong(format!("a layer below the model's {}", spec.layers), format!("layer {}", place.layer)));
         }
         if *prefix.get_or_insert(place.prefix) != place.prefix {
-            return Err(wrong(format!("a name that begins like the others, with {}", short(prefix.unwrap_or(""))), "another beginning".into()));
+            return Err(wrong(
+                format!("a name that begins like the others, with {}", short(prefix.unwrap_or(""))),
+                "another beginning".into(),
+            ));
         }
         let [a, b] = found.entry((place.layer, place.module as u8)).or_default();
         let slot = if place.side == Side::A { a } else { b };

@@ -134,9 +134,9 @@ impl Names {
         match self {
             Names::Unsaid => None,
             Names::All => Some(true),
-            Names::List(list) => Some(list.iter().any(|end| {
-                name.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            })),
+            Names::List(list) => {
+                Some(list.iter().any(|end| name.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))))
+            }
             Names::Pattern(pattern) => pattern.is_match(name).ok(),
         }
     }
@@ -183,9 +183,8 @@ impl Settings<'_> {
             targets: self.names("target_modules")?,
             excluded: self.names("exclude_modules")?,
             layers: self.layers()?,
-            rank_pattern: self.patterns("rank_pattern", "a rank of 1 to 1024", |v| {
-                v.as_u64().filter(|r| (1..=1024).contains(r)).map(|r| r as usize)
-            })?,
+            rank_pattern: self
+                .patterns("rank_pattern", "a rank of 1 to 1024", |v| v.as_u64().filter(|r| (1..=1024).contains(r)).map(|r| r as usize))?,
             alpha_pattern: self.patterns("alpha_pattern", "a number", |v| v.as_f64().map(|a| a as f32).filter(|a| a.is_finite()))?,
         })
     }
@@ -201,7 +200,9 @@ impl Settings<'_> {
         }
         // Methods that begin by changing the base's own weights: the adapter is right only on the changed base.
         let init = self.map.get("init_lora_weights");
-        if !matches!(init, None | Some(Value::Null | Value::Bool(_))) && !matches!(init.and_then(Value::as_str), Some("gaussian" | "eva" | "orthogonal" | "mica")) {
+        if !matches!(init, None | Some(Value::Null | Value::Bool(_)))
+            && !matches!(init.and_then(Value::as_str), Some("gaussian" | "eva" | "orthogonal" | "mica"))
+        {
             let expected = "true, false, gaussian, eva, orthogonal or mica: others change the base's weights; save the adapter with \
                             PEFT's path_initial_model_for_weight_conversion";
             return Err(self.wrong("init_lora_weights", expected, init));
@@ -244,7 +245,8 @@ impl Settings<'_> {
     fn layers(&self) -> Result<Option<Vec<usize>>, Error> {
         const EXPECTED: &str = "a layer's number, or a list of them";
         let key = "layers_to_transform";
-        let one = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, EXPECTED, Some(value)));
+        let one =
+            |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, EXPECTED, Some(value)));
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Array(list)) if list.is_empty() => Ok(None),

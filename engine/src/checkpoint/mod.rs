@@ -203,7 +203,9 @@ fn write_head(out: &mut impl io::Write, header: &Header) -> io::Result<()> {
     }
     let mut prefix = [0; PREFIX];
     let (start, crc) = prefix.split_at_mut(PREFIX - 4);
-    for (place, bytes) in start.chunks_exact_mut(4).zip([&MAGIC[..4], &MAGIC[4..], &VERSION.to_le_bytes(), &(text.len() as u32).to_le_bytes()]) {
+    for (place, bytes) in
+        start.chunks_exact_mut(4).zip([&MAGIC[..4], &MAGIC[4..], &VERSION.to_le_bytes(), &(text.len() as u32).to_le_bytes()])
+    {
         place.copy_from_slice(bytes);
     }
     crc.copy_from_slice(&checksum(start, &text).to_le_bytes());

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use attune_core::lora::Shape;
 use serde_json::Value;
 
-use super::{ALIGNMENT, BEST, Error, Header, MAGIC, MAX_HEADER, OPTIMIZER, PARAMS, PREFIX, Part, Progress, VERSION, checksum, file_name, list, payload_start};
+use super::{
+    ALIGNMENT, BEST, Error, Header, MAGIC, MAX_HEADER, OPTIMIZER, PARAMS, PREFIX, Part, Progress, VERSION, checksum, file_name, list,
+    payload_start,
+};
 
 /// Bytes that are checked at once.
 const CHUNK: usize = 1 << 16;
@@ -111,7 +114,8 @@ impl Saved {
         let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         let mut options = keys(saved);
         options.extend(keys(given));
-        let option = options.into_iter().find(|key| saved.get(key) != given.get(key)).or_else(|| (saved != given).then(|| "config".to_owned()));
+        let option =
+            options.into_iter().find(|key| saved.get(key) != given.get(key)).or_else(|| (saved != given).then(|| "config".to_owned()));
         let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
         match option {
             Some(option) => Err(Error::Config { saved: text(saved.get(&option)), given: text(given.get(&option)), option }),

@@ -63,10 +63,7 @@ mod tests {
     #[test]
     fn only_generation_tags_are_rewritten() {
         assert_eq!(rewrite("{% if generation %}{{ generation }}{% endif %}{# {% generation %} #}"), None);
-        assert_eq!(
-            rewrite("a{%- generation -%}b{% endgeneration %}c").unwrap(),
-            "a{%- filter __attune_generation -%}b{% endfilter %}c"
-        );
+        assert_eq!(rewrite("a{%- generation -%}b{% endgeneration %}c").unwrap(), "a{%- filter __attune_generation -%}b{% endfilter %}c");
         let raw = "{% raw %}{% generation %}{% endraw %}";
         assert_eq!(rewrite(raw), None);
         assert_eq!(

@@ -52,8 +52,7 @@ impl Guard {
             message.extra.values().for_each(|json| note_json(json, &mut used));
         }
         let mut free = PRIVATE.filter(|character| !used.contains(character));
-        let (Some(barrier), Some(content), Some(open), Some(close)) = (free.next(), free.next(), free.next(), free.next())
-        else {
+        let (Some(barrier), Some(content), Some(open), Some(close)) = (free.next(), free.next(), free.next(), free.next()) else {
             return Err(TemplateError::Message {
                 index: 0,
                 expected: "messages that leave some private-use characters unused",

@@ -93,11 +93,7 @@ impl ChatTemplate {
             tools,
             moment: self.moment(),
         };
-        let (clean, spans) = if self.marked.contains(&self.variant(tools)) {
-            finder.marked(&turns)?
-        } else {
-            finder.found(&turns)?
-        };
+        let (clean, spans) = if self.marked.contains(&self.variant(tools)) { finder.marked(&turns)? } else { finder.found(&turns)? };
         let encoding = encode_once(tokenizer, &clean)?;
         let mut labels = vec![IGNORE; encoding.ids.len()];
         let tokens = || encoding.ids.iter().zip(&encoding.offsets);
@@ -140,8 +136,7 @@ impl Finder<'_> {
     fn marked(&self, turns: &[usize]) -> Result<(Clean, Vec<Range<usize>>)> {
         let marks: String = self.guard.marks.iter().collect();
         let clean = self.guard.clean(&self.render(&self.values, false, Some(&marks))?);
-        let assistant: Vec<usize> =
-            (0..).zip(self.messages).filter(|(_, message)| message.is_assistant()).map(|(at, _)| at).collect();
+        let assistant: Vec<usize> = (0..).zip(self.messages).filter(|(_, message)| message.is_assistant()).map(|(at, _)| at).collect();
         let mut spans = clean.marked.clone();
         if turns != assistant.as_slice() {
             if spans.len() != assistant.len() {
@@ -203,9 +198,8 @@ impl Finder<'_> {
         let Some(bound) = bound.filter(|&bound| bound >= from) else {
             return refuse("where it ends cannot be seen, since what follows is rendered in another way without it");
         };
-        let ends = |(id, range): &&(u32, Range<usize>)| {
-            range.start >= from && range.end <= bound && self.tokenizer.is_end_of_generation(*id)
-        };
+        let ends =
+            |(id, range): &&(u32, Range<usize>)| range.start >= from && range.end <= bound && self.tokenizer.is_end_of_generation(*id);
         let tail = clean.text.get(from..bound).unwrap_or("");
         let token = specials.iter().find(ends).map(|(_, range)| range.end);
         // A vocabulary may lack the token that its template ends turns with: then it is text like any other.

@@ -115,14 +115,8 @@ impl ChatTemplate {
         let mut variables = Map::new();
         variables.insert("bos_token".to_owned(), Json::from(bos));
         variables.insert("eos_token".to_owned(), Json::from(eos));
-        let mut template = ChatTemplate {
-            env,
-            source: source.to_owned(),
-            variables,
-            marked: Vec::new(),
-            writes_arguments: false,
-            now: None,
-        };
+        let mut template =
+            ChatTemplate { env, source: source.to_owned(), variables, marked: Vec::new(), writes_arguments: false, now: None };
         template.add(CHAT, source)?;
         template.writes_arguments = template.fails_on_objects();
         Ok(template)
@@ -234,13 +228,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::render`], and what cannot be encoded.
-    pub fn encode(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[Message],
-        tools: Option<&Json>,
-        trust_contents: bool,
-    ) -> Result<Vec<u32>> {
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], tools: Option<&Json>, trust_contents: bool) -> Result<Vec<u32>> {
         let guard = Guard::new(self, tokenizer, messages, tools, trust_contents)?;
         let text = self.render_values(&guard.values(messages, self.writes_arguments), tools, true, self.moment(), None)?;
         Ok(encode_once(tokenizer, &guard.clean(&text))?.ids)
@@ -290,8 +278,7 @@ impl ChatTemplate {
         moment: DateTime<FixedOffset>,
         marks: Option<&str>,
     ) -> Result<String> {
-        let mut context: Vec<(&str, Value)> =
-            self.variables.iter().map(|(name, json)| (name.as_str(), value::from_json(json))).collect();
+        let mut context: Vec<(&str, Value)> = self.variables.iter().map(|(name, json)| (name.as_str(), value::from_json(json))).collect();
         context.push(("messages", Value::from(messages)));
         context.push(("tools", tools.map_or(Value::from(()), value::from_json)));
         if !self.variables.contains_key("documents") {

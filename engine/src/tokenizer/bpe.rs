@@ -229,10 +229,8 @@ mod tests {
     /// Trains a small vocabulary: the most frequent pair first.
     pub(super) fn trained(corpus: &str, count: usize) -> (Vec<String>, Vec<String>) {
         let mut tokens: Vec<String> = (0..=255).map(|byte| bytes::char_of(byte).to_string()).collect();
-        let mut words: Vec<Vec<String>> = corpus
-            .split_inclusive(' ')
-            .map(|word| word.bytes().map(|byte| bytes::char_of(byte).to_string()).collect())
-            .collect();
+        let mut words: Vec<Vec<String>> =
+            corpus.split_inclusive(' ').map(|word| word.bytes().map(|byte| bytes::char_of(byte).to_string()).collect()).collect();
         let mut merges = Vec::new();
         for _ in 0..count {
             let mut counts = std::collections::BTreeMap::new();

@@ -28,7 +28,9 @@ pub enum TokenizerError {
     #[error(transparent)]
     File(#[from] attune_core::gguf::Error),
     /// `tokenizer.ggml.model` names an algorithm that is not built in.
-    #[error("tokenizer.ggml.model = \"{found}\" is not supported; supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)")]
+    #[error(
+        "tokenizer.ggml.model = \"{found}\" is not supported; supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)"
+    )]
     UnknownModel {
         /// The name in the file.
         found: String,

@@ -62,13 +62,7 @@ macro_rules! gpt2 {
 /// Llama 3's form, with its own way to cut digits.
 macro_rules! words {
     ($digits:literal) => {
-        concat!(
-            contractions!(),
-            r"|[^\r\n\p{L}\p{N}]?\p{L}+|",
-            $digits,
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-            spaces!()
-        )
+        concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|", $digits, r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+", spaces!())
     };
 }
 /// Words cut where lower case ends, after an optional mark; `$tail` is what a word may end with.
@@ -116,35 +110,18 @@ const fn whole_words(mut family: Family, add_bos: bool) -> Family {
 const FAMILIES: &[Family] = &[
     family(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", gpt2!(), r"\p{N}+", "[0-9][0-9][0-9]"]),
     whole_words(
-        family(
-            &["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
-            &[words!(r"\p{N}{1,3}")],
-        ),
+        family(&["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"], &[words!(r"\p{N}{1,3}")]),
         true,
     ),
     family(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[words!(r"\p{N}{1,3}")]),
     whole_words(family(&["minicpm5"], &[r"\p{N}{1,3}", words!(r"\p{N}+")]), false),
     family(
-        &[
-            "qwen2",
-            "deepseek-r1-qwen",
-            "stablelm2",
-            "hunyuan",
-            "megrez",
-            "grok-2",
-            "solar-open",
-            "kormo",
-            "f2llmv2",
-        ],
+        &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "grok-2", "solar-open", "kormo", "f2llmv2"],
         &[words!(r"\p{N}")],
     ),
     family(
         &["qwen35"],
-        &[concat!(
-            contractions!(),
-            r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+",
-            spaces!()
-        )],
+        &[concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+", spaces!())],
     ),
     family(
         &["bailingmoe", "bailingmoe2", "llada-moe"],
@@ -154,14 +131,7 @@ const FAMILIES: &[Family] = &[
             spaces!()
         )],
     ),
-    family(
-        &["seed-coder"],
-        &[concat!(
-            contractions!(),
-            r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+",
-            spaces!()
-        )],
-    ),
+    family(&["seed-coder"], &[concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+", spaces!())]),
     family(
         &[
             "gpt-2",
@@ -186,20 +156,11 @@ const FAMILIES: &[Family] = &[
         ],
         &[gpt2!()],
     ),
-    family(
-        &["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"],
-        &[r"\p{N}", gpt2!()],
-    ),
+    family(&["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"], &[r"\p{N}", gpt2!()]),
     family(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", gpt2!(), "[0-9][0-9][0-9]"]),
-    family(
-        &["deepseek-llm"],
-        &["[\r\n]", CASED_LETTERS, r"\s?[!-/:-\~！-／：-～‘-‟　-。]+", r"\s+$", HAN_AND_HANGUL, r"\p{N}+"],
-    ),
+    family(&["deepseek-llm"], &["[\r\n]", CASED_LETTERS, r"\s?[!-/:-\~！-／：-～‘-‟　-。]+", r"\s+$", HAN_AND_HANGUL, r"\p{N}+"]),
     family(&["deepseek-coder"], &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_AND_HANGUL, r"\p{N}"]),
-    family(
-        &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
-        &[r"\p{N}{1,3}", r"[一-龥\x{3040}-ゟ゠-ヿ]+", PUNCTUATED],
-    ),
+    family(&["deepseek-v3", "hunyuan-dense", "joyai-llm"], &[r"\p{N}{1,3}", r"[一-龥\x{3040}-ゟ゠-ヿ]+", PUNCTUATED]),
     whole_words(family(&["tekken"], &[cased!("", r"\p{N}")]), true),
     family(&["gpt-4o", "llama4", "kanana2"], &[cased!(concat!(contractions!(), "?"), r"\p{N}{1,3}")]),
     family(&["poro-chat", "bloom", "gpt3-finnish"], &[MULTILINGUAL]),
@@ -215,10 +176,10 @@ pub(crate) fn family_of(name: Option<&str>) -> Result<&'static Family> {
         );
         "default"
     });
-    FAMILIES.iter().find(|family| family.names.contains(&name)).ok_or_else(|| TokenizerError::UnknownPreTokenizer {
-        found: name.to_owned(),
-        supported: supported().collect(),
-    })
+    FAMILIES
+        .iter()
+        .find(|family| family.names.contains(&name))
+        .ok_or_else(|| TokenizerError::UnknownPreTokenizer { found: name.to_owned(), supported: supported().collect() })
 }
 
 /// All names of pre-tokenizers that are built in.
@@ -231,8 +192,7 @@ impl PreTokenizer {
     pub(crate) fn new(family: &Family) -> Result<PreTokenizer> {
         let name = family.names.first().copied().unwrap_or("");
         let compile = |source: &&str| {
-            let regex = SysRegex::new(source)
-                .map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() })?;
+            let regex = SysRegex::new(source).map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() })?;
             Ok(Expression { regex, total: source.ends_with(spaces!()) })
         };
         Ok(PreTokenizer { name, expressions: family.expressions.iter().map(compile).collect::<Result<_>>()? })
@@ -282,8 +242,7 @@ impl PreTokenizer {
     fn gave_up(&self) -> TokenizerError {
         TokenizerError::Split {
             pre: self.name.to_owned(),
-            detail: "the expression engine's limit was reached; break up the longest run of one kind of character"
-                .to_owned(),
+            detail: "the expression engine's limit was reached; break up the longest run of one kind of character".to_owned(),
         }
     }
 }

@@ -155,14 +155,7 @@ impl Specials {
 
     /// Cuts `text` at its special tokens, the longest token first as llama.cpp does. Control and
     /// unknown tokens only where `parse`. No match may reach across a barrier, a sorted byte offset.
-    pub(crate) fn partition(
-        &self,
-        pieces: &Pieces,
-        types: &[TokenType],
-        text: &str,
-        parse: bool,
-        barriers: &[usize],
-    ) -> Vec<Fragment> {
+    pub(crate) fn partition(&self, pieces: &Pieces, types: &[TokenType], text: &str, parse: bool, barriers: &[usize]) -> Vec<Fragment> {
         let mut fragments = Vec::new();
         if !text.is_empty() {
             fragments.push(Fragment::Text(0..text.len()));
@@ -189,15 +182,7 @@ impl Specials {
         4 * (self.sorted.capacity() + self.lstrip.capacity() + self.rstrip.capacity()) + 256
     }
 
-    fn cut(
-        &self,
-        id: u32,
-        token: &str,
-        text: &str,
-        range: Range<usize>,
-        barriers: &[usize],
-        cut: &mut Vec<Fragment>,
-    ) {
+    fn cut(&self, id: u32, token: &str, text: &str, range: Range<usize>, barriers: &[usize], cut: &mut Vec<Fragment>) {
         let (mut start, mut search) = (range.start, range.start);
         while let Some(found) = text.get(search..range.end).and_then(|rest| rest.find(token)) {
             let at = search + found;

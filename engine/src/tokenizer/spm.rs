@@ -133,14 +133,7 @@ impl Scores {
     }
 
     /// Queues the pair that begins at `at`, if it is a token when joined.
-    fn offer(
-        &self,
-        lookup: &impl Fn(&[u8]) -> Option<u32>,
-        escaped: &str,
-        symbols: &[Symbol],
-        queue: &mut BinaryHeap<Pair>,
-        at: u32,
-    ) {
+    fn offer(&self, lookup: &impl Fn(&[u8]) -> Option<u32>, escaped: &str, symbols: &[Symbol], queue: &mut BinaryHeap<Pair>, at: u32) {
         let Some(left) = symbols.get(at as usize) else { return };
         let Some(right) = symbols.get(left.next as usize) else { return };
         let len = left.len + right.len;

@@ -247,12 +247,7 @@ impl TuneOptions {
             rate: self.learning_rate * self.schedule.factor(step, self.warmup, total),
             b_ratio: self.loraplus_lr_ratio,
             max_grad_norm: self.max_grad_norm,
-            adamw: AdamW {
-                beta1: self.beta1,
-                beta2: self.beta2,
-                epsilon: self.epsilon,
-                weight_decay: self.weight_decay,
-            },
+            adamw: AdamW { beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon, weight_decay: self.weight_decay },
         }
     }
 }

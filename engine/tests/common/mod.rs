@@ -50,8 +50,10 @@ pub(crate) fn model_with(w: Widths, name: &str, tensors: &[(&str, f32)]) -> Vec<
         (eps.as_str(), WriteValue::F32(1e-5)),
     ]);
     let dims = [u64::from(w.width), u64::from(w.vocab)];
-    let infos: Vec<TensorInfo<'_>> =
-        tensors.iter().map(|(name, _)| TensorInfo { name, ty: Type::F32.into(), dims: if name.starts_with("token") { &dims } else { &dims[..1] } }).collect();
+    let infos: Vec<TensorInfo<'_>> = tensors
+        .iter()
+        .map(|(name, _)| TensorInfo { name, ty: Type::F32.into(), dims: if name.starts_with("token") { &dims } else { &dims[..1] } })
+        .collect();
     let mut out = Vec::new();
     let mut writer = Writer::new(&mut out, &metadata, &infos).unwrap();
     for ((_, x), info) in tensors.iter().zip(&infos) {

@@ -9,8 +9,8 @@ use std::io::{Seek, Write};
 use std::path::Path;
 
 pub use candle_core::quantized::GgmlDType;
-use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::QTensor;
+use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::{Device, Result, Tensor};
 
 use crate::Random;
@@ -38,16 +38,8 @@ pub enum Model {
 
 impl Model {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Llama,
-        Self::Llama3Rope,
-        Self::LlamaLinearRope,
-        Self::Qwen2,
-        Self::Qwen3,
-        Self::Gemma,
-        Self::Gemma3,
-        Self::Gemma3LinearRope,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Llama, Self::Llama3Rope, Self::LlamaLinearRope, Self::Qwen2, Self::Qwen3, Self::Gemma, Self::Gemma3, Self::Gemma3LinearRope];
 
     /// `general.architecture`.
     pub fn architecture(self) -> &'static str {

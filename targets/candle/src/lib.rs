@@ -60,6 +60,6 @@ mod weights;
 pub use candle_core::{DType, Error, Result, Tensor};
 pub use config::{Architecture, Config};
 pub use lora::{Factor, Gradients, LoraKey, LoraVars, Module};
-pub use loss::{gradients, IGNORED};
+pub use loss::{IGNORED, gradients};
 pub use model::{Oracle, Tokens};
 pub use random::Random;

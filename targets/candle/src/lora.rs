@@ -117,9 +117,8 @@ impl LoraVars {
             Some(Value::F32(alpha)) => f64::from(*alpha),
             found => bail!("adapter.lora.alpha: expected an f32, found {found:?}"),
         };
-        let mut values = |name: &str| -> Result<Tensor> {
-            content.tensor(reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?.to_dtype(DType::F64)
-        };
+        let mut values =
+            |name: &str| -> Result<Tensor> { content.tensor(reader, name, &Device::Cpu)?.dequantize(&Device::Cpu)?.to_dtype(DType::F64) };
         let mut lora = Self::new(oracle);
         for name in content.tensor_infos.keys() {
             let Some(base) = name.strip_suffix(".lora_a") else { continue };

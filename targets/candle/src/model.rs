@@ -190,8 +190,7 @@ impl Oracle {
         let config = &self.config;
         let positions = tokens.positions()?;
         let (base, scale) = if local { (config.rope_base_local, 1.0) } else { (config.rope_base, config.rope_scale) };
-        let rope =
-            Rope::new(&positions, config.rope_width, base, scale, self.rope_factors.as_deref(), config.rope_pairs(), self.dtype)?;
+        let rope = Rope::new(&positions, config.rope_width, base, scale, self.rope_factors.as_deref(), config.rope_pairs(), self.dtype)?;
         let count = positions.len();
         let window = if local { config.window.unwrap_or(usize::MAX) } else { usize::MAX };
         let mut mask = Vec::with_capacity(count * count);

@@ -51,10 +51,8 @@ fn run(isa: Isa, threads: usize, case: &Case) -> [Vec<f32>; 5] {
     // Garbage where results go.
     let [o, lse, delta, dq, dk, dv] = [nq, n * a.heads, n * a.heads, nq, nk, nk].map(|n| room.f32s(&mut t, &vec![7.0; n]));
     let last: Vec<u32> = (0..n as u32).collect();
-    let sight = Sight {
-        first: room.bytes(&mut t, bytemuck::cast_slice(&firsts(case))),
-        last: room.bytes(&mut t, bytemuck::cast_slice(&last)),
-    };
+    let sight =
+        Sight { first: room.bytes(&mut t, bytemuck::cast_slice(&firsts(case))), last: room.bytes(&mut t, bytemuck::cast_slice(&last)) };
     t.set(Slot::TOKENS, n as u32);
     t.attention(o, lse, q, &KeyValues { k, v, store: Store::F32 }, &sight, Rows::TOKENS, a).unwrap();
     t.attention_backward([dq, dk, dv], d_o, [q, k, v, o, lse], delta, &sight, Rows::TOKENS, a).unwrap();

@@ -135,8 +135,7 @@ fn the_comparator_rejects_what_is_wrong() {
     let (n, k) = (19, 96);
     let (bytes, w) = weights(Type::Q8_0, n, k, 1);
     let x = numbers(2, k);
-    let (want, size): (Vec<f64>, Vec<f64>) =
-        (0..n).map(|i| sum(x.iter().copied().zip(w[i * k..][..k].iter().copied()))).unzip();
+    let (want, size): (Vec<f64>, Vec<f64>) = (0..n).map(|i| sum(x.iter().copied().zip(w[i * k..][..k].iter().copied()))).unzip();
     let right: Vec<f32> = want.iter().map(|&v| v as f32).collect();
     assert_eq!(differs(&right, &want, &size, TOLERANCE), None);
     // One weight too few, one block with its neighbour's scale, two rows exchanged, a NaN.

@@ -79,7 +79,15 @@ fn main() -> Result<()> {
     let parameters: usize = weights.iter().map(|(_, var)| var.elem_count()).sum();
     println!("{shape:?}: {parameters} parameters");
     let model = Model::new(shape, &weights)?;
-    let schedule = Schedule { steps: arguments.steps, warmup: 100, learning_rate: arguments.learning_rate, floor: 0.02, weight_decay: 0.05, beta2: 0.98, max_norm: 1.0 };
+    let schedule = Schedule {
+        steps: arguments.steps,
+        warmup: 100,
+        learning_rate: arguments.learning_rate,
+        floor: 0.02,
+        weight_decay: 0.05,
+        beta2: 0.98,
+        max_norm: 1.0,
+    };
     let mut trainer = Trainer::new(weights.iter().map(|(_, var)| var.clone()).collect(), schedule)?;
     let mut text = Stream { corpus: &corpus, tokenizer: &tokenizer, next: 0, ids: Vec::new() };
     let (begun, mut recent) = (Instant::now(), 0.0f64);
@@ -92,7 +100,11 @@ fn main() -> Result<()> {
         if step % 50 == 0 || step == 1 {
             let seconds = begun.elapsed().as_secs_f64();
             let tokens = (step * arguments.batch * arguments.length) as f64;
-            println!("step {step} loss {recent:.4} norm {norm:.2} rate {rate:.5} seconds {seconds:.0} tokens/s {:.0} documents {}", tokens / seconds, text.next);
+            println!(
+                "step {step} loss {recent:.4} norm {norm:.2} rate {rate:.5} seconds {seconds:.0} tokens/s {:.0} documents {}",
+                tokens / seconds,
+                text.next
+            );
         }
         if step % 500 == 0 && step < arguments.steps {
             recall(&model, &tokenizer, 5)?;

@@ -61,7 +61,15 @@ fn main() -> Result<()> {
     let tokens: usize = examples.iter().map(|(_, ids)| ids.len()).sum();
     let steps = (examples.len() as f64 * arguments.epochs / arguments.batch as f64) as usize;
     println!("{} examples, {tokens} tokens, {steps} steps", examples.len());
-    let schedule = Schedule { steps, warmup: steps / 20 + 1, learning_rate: arguments.learning_rate, floor: 0.02, weight_decay: 0.0, beta2: 0.99, max_norm: 1.0 };
+    let schedule = Schedule {
+        steps,
+        warmup: steps / 20 + 1,
+        learning_rate: arguments.learning_rate,
+        floor: 0.02,
+        weight_decay: 0.0,
+        beta2: 0.99,
+        max_norm: 1.0,
+    };
     let mut trainer = Trainer::new(vars, schedule)?;
     let mut order: Vec<usize> = Vec::new();
     let (begun, mut recent, mut epoch) = (Instant::now(), 0.0, 0);
@@ -117,10 +125,17 @@ fn score(model: &Model, tokenizer: &Tokenizer, tasks: &[Task], verbose: bool) ->
         counts[kind][1] += 1;
         if verbose || !followed {
             let mark = if followed { "+" } else { "-" };
-            println!("  {mark} {} | {} | {} | {}", task.relation, task.prompt, text.as_deref().unwrap_or("(no end)"), task.accepted.first().map_or("", String::as_str));
+            println!(
+                "  {mark} {} | {} | {} | {}",
+                task.relation,
+                task.prompt,
+                text.as_deref().unwrap_or("(no end)"),
+                task.accepted.first().map_or("", String::as_str)
+            );
         }
     }
     let total: usize = counts.iter().map(|c| c[0]).sum();
-    let by_kind: Vec<String> = Kind::ALL.iter().zip(counts).map(|(kind, [followed, all])| format!("{} {followed}/{all}", kind.name())).collect();
+    let by_kind: Vec<String> =
+        Kind::ALL.iter().zip(counts).map(|(kind, [followed, all])| format!("{} {followed}/{all}", kind.name())).collect();
     Ok(format!("{total}/{} ({})", tasks.len(), by_kind.join(", ")))
 }

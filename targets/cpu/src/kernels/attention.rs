@@ -309,9 +309,7 @@ fn score<S: Simd>(s: S, (x, stride): (&[f32], usize), turned: &[f32], e: usize, 
         // SAFETY: `count` rows of x and panels of the packed keys are read, `count` rows of the scores are written.
         unsafe {
             let (a, b, c) = (x.as_ptr(), turned.as_ptr().add(col * e), c.add(col));
-            let m = Multiply {
-                a, a_row: stride, a_step: 1, b, width, depth: e, c, c_row: BLOCK, rows: count, cols: width, alpha: scale,
-            };
+            let m = Multiply { a, a_row: stride, a_step: 1, b, width, depth: e, c, c_row: BLOCK, rows: count, cols: width, alpha: scale };
             m.run(s);
         }
     }

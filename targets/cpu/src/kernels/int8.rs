@@ -96,7 +96,8 @@ mod tests {
         x[130] = f32::NEG_INFINITY;
         x[160..192].iter_mut().for_each(|x| *x *= 1e-38);
         let n = x.len();
-        let (mut a, mut b) = ((vec![9i8; n], vec![9.0f32; n / 32], vec![9i32; n / 32]), (vec![0i8; n], vec![0.0f32; n / 32], vec![0i32; n / 32]));
+        let (mut a, mut b) =
+            ((vec![9i8; n], vec![9.0f32; n / 32], vec![9i32; n / 32]), (vec![0i8; n], vec![0.0f32; n / 32], vec![0i32; n / 32]));
         quantise_activations(&x, &mut a.0, &mut a.1, &mut a.2).unwrap();
         quantise(&x, &mut b.0, &mut b.1, &mut b.2);
         let bits = |x: &[f32]| x.iter().map(|x| if x.is_nan() { 1 } else { x.to_bits() }).collect::<Vec<_>>();

@@ -16,9 +16,9 @@ use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use attune_core::target::host::Kernels;
 use attune_core::target::split::Tile;
+use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use few::{FEW, Few};
 
 /// Multiplications that a piece should have at least: some ten microseconds.
@@ -169,7 +169,15 @@ impl Kernels for Cpu {
         rows::adamw(self.isa(), p, g, m, v, c, s);
     }
 
-    fn adamw_8bit(&self, p: &mut [f32], g: &[f32], m: (&mut [u8], &mut [f32]), v: (&mut [u8], &mut [f32]), c: &AdamW, s: &ops::adamw::Step) {
+    fn adamw_8bit(
+        &self,
+        p: &mut [f32],
+        g: &[f32],
+        m: (&mut [u8], &mut [f32]),
+        v: (&mut [u8], &mut [f32]),
+        c: &AdamW,
+        s: &ops::adamw::Step,
+    ) {
         rows::adamw_8bit(self.isa(), p, g, m, v, c, s);
     }
 }

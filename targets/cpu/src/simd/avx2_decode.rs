@@ -2,8 +2,8 @@
 
 use super::decode_as;
 use attune_core::quant::{
-    Bf16Block, Block, F16Block, F32Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block,
-    Type, blocks_of,
+    Bf16Block, Block, F16Block, F32Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type,
+    blocks_of,
 };
 use core::arch::x86_64::*;
 
@@ -111,9 +111,7 @@ pub(super) fn nibbles(qs: &[u8; 16]) -> __m256i {
 /// 16 in every byte whose bit is set.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn fifth_bits(qh: [u8; 4]) -> __m256i {
-    let spread = _mm256_setr_epi8(
-        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3,
-    );
+    let spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
     let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(qh)), spread);
     _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit), _mm256_set1_epi8(16))
@@ -159,7 +157,12 @@ fn q4_k(b: &Q4KBlock, out: &mut [f32; 256]) {
     let (d, m) = (half(b.d), half(b.dmin));
     let (scales, minimums) = b.scales.unpack();
     let mask = _mm256_set1_epi8(15);
-    let pairs = out.as_chunks_mut::<64>().0.iter_mut().zip(b.qs.as_chunks::<32>().0).zip(scales.as_chunks::<2>().0.iter().zip(minimums.as_chunks::<2>().0));
+    let pairs = out
+        .as_chunks_mut::<64>()
+        .0
+        .iter_mut()
+        .zip(b.qs.as_chunks::<32>().0)
+        .zip(scales.as_chunks::<2>().0.iter().zip(minimums.as_chunks::<2>().0));
     for ((out, qs), (scale, minimum)) in pairs {
         let q = load32(qs);
         if let [low, high] = out.as_chunks_mut::<32>().0 {
@@ -175,7 +178,12 @@ fn q5_k(b: &Q5KBlock, out: &mut [f32; 256]) {
     let (scales, minimums) = b.scales.unpack();
     let (mask, one) = (_mm256_set1_epi8(15), _mm256_set1_epi8(1));
     let mut high_bits = load32(&b.qh);
-    let pairs = out.as_chunks_mut::<64>().0.iter_mut().zip(b.qs.as_chunks::<32>().0).zip(scales.as_chunks::<2>().0.iter().zip(minimums.as_chunks::<2>().0));
+    let pairs = out
+        .as_chunks_mut::<64>()
+        .0
+        .iter_mut()
+        .zip(b.qs.as_chunks::<32>().0)
+        .zip(scales.as_chunks::<2>().0.iter().zip(minimums.as_chunks::<2>().0));
     for ((out, qs), (scale, minimum)) in pairs {
         let q = load32(qs);
         // The lowest bit of every byte of `high_bits`, moved to the fifth place.

@@ -92,14 +92,7 @@ pub(crate) fn decode_as<B: attune_core::quant::Block>(blocks: &[u8], out: &mut [
 /// # Safety
 /// As [`Simd::transpose`].
 #[inline(always)]
-unsafe fn transpose_rest(
-    from: *const f32,
-    from_stride: usize,
-    to: *mut f32,
-    to_stride: usize,
-    rows: usize,
-    cols: core::ops::Range<usize>,
-) {
+unsafe fn transpose_rest(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: core::ops::Range<usize>) {
     for c in cols {
         for r in 0..rows {
             // SAFETY: one of the addresses that the caller vouches for.
@@ -112,8 +105,8 @@ unsafe fn transpose_rest(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::kernels::dispatch;
     use crate::Isa;
+    use crate::kernels::dispatch;
     use attune_core::quant;
 
     struct Decode<'a>(Type, &'a [u8], &'a mut [f32]);
@@ -174,9 +167,8 @@ mod tests {
 
     /// Any bits at all, so that all scales and integers occur; halves are kept finite.
     fn random_blocks(ty: Type, n: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..ty.row_bytes(n).unwrap())
-            .map(|i| (attune_core::rng::uniform(5, ty as u64, i as u64) * 256.0) as u8)
-            .collect();
+        let mut bytes: Vec<u8> =
+            (0..ty.row_bytes(n).unwrap()).map(|i| (attune_core::rng::uniform(5, ty as u64, i as u64) * 256.0) as u8).collect();
         for block in bytes.chunks_exact_mut(ty.block_bytes()) {
             let halves: &[usize] = match ty {
                 Type::F32 | Type::BF16 => &[],
