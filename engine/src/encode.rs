@@ -97,11 +97,11 @@ fn continued(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<En
         out.labels.push(if target { id as i32 } else { IGNORE });
     }
     // The end is learnt too, or the model would never stop.
-    if let Some(eos) = tokenizer.eos() {
-        if out.ids.last() != Some(&eos) {
-            out.ids.push(eos);
-            out.labels.push(eos as i32);
-        }
+    if let Some(eos) = tokenizer.eos()
+        && out.ids.last() != Some(&eos)
+    {
+        out.ids.push(eos);
+        out.labels.push(eos as i32);
     }
     Ok(out)
 }

@@ -311,12 +311,13 @@ impl Job {
         listen: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<bool> {
         // Where there is held-out data, the start is measured too: the adapter to beat.
-        if tuner.progress().step == 0 && log.evals.is_empty() {
-            if let Some(eval) = tuner.evaluate()? {
-                log.eval(&eval)?;
-                if listen(Event::Eval(&eval)).is_break() {
-                    return Ok(false);
-                }
+        if tuner.progress().step == 0
+            && log.evals.is_empty()
+            && let Some(eval) = tuner.evaluate()?
+        {
+            log.eval(&eval)?;
+            if listen(Event::Eval(&eval)).is_break() {
+                return Ok(false);
             }
         }
         let every = self.config.options.save_every;
@@ -325,11 +326,11 @@ impl Job {
             log.step(&step)?;
             meter.sample();
             let mut stop = listen(Event::Step(&step)).is_break();
-            if tuner.evaluation_due() {
-                if let Some(eval) = tuner.evaluate()? {
-                    log.eval(&eval)?;
-                    stop |= listen(Event::Eval(&eval)).is_break();
-                }
+            if tuner.evaluation_due()
+                && let Some(eval) = tuner.evaluate()?
+            {
+                log.eval(&eval)?;
+                stop |= listen(Event::Eval(&eval)).is_break();
             }
             if every > 0 && step.step % every == 0 {
                 let path = self.save(tuner)?;

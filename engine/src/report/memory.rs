@@ -107,7 +107,7 @@ fn groups(buffers: &[Buffer]) -> Vec<Group<'_>> {
             None => groups.push(Group { name, region: b.region, shape: &b.shape, ty: b.ty, layers: 1, bytes: b.bytes as u64 }),
         }
     }
-    groups.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    groups.sort_by_key(|group| std::cmp::Reverse(group.bytes));
     groups
 }
 

@@ -43,10 +43,10 @@ pub(super) fn from_message(message: &Message, content: Option<&str>, written: bo
 fn with_written_arguments(calls: &Json) -> Json {
     let mut calls = calls.clone();
     for call in calls.as_array_mut().into_iter().flatten() {
-        if let Some(arguments) = call.get_mut("function").and_then(|function| function.get_mut("arguments")) {
-            if !arguments.is_string() {
-                *arguments = Json::from(python::json(&from_json(arguments)).unwrap_or_default());
-            }
+        if let Some(arguments) = call.get_mut("function").and_then(|function| function.get_mut("arguments"))
+            && !arguments.is_string()
+        {
+            *arguments = Json::from(python::json(&from_json(arguments)).unwrap_or_default());
         }
     }
     calls

@@ -65,6 +65,7 @@ pub struct Tokenizer {
     add_space_prefix: bool,
 }
 
+#[allow(clippy::large_enum_variant)] // one a tokenizer
 enum Algorithm {
     Spm(spm::Scores),
     Bpe { split: PreTokenizer, merges: bpe::Merges },

@@ -225,7 +225,7 @@ impl Tuner {
     pub fn evaluation_due(&self) -> bool {
         let every = if self.options.eval_every > 0 { self.options.eval_every } else { self.steps_per_epoch() };
         let step = self.progress.step;
-        self.eval.is_some() && step > 0 && (step % every == 0 || step >= self.total_steps())
+        self.eval.is_some() && step > 0 && (step.is_multiple_of(every) || step >= self.total_steps())
     }
 
     /// One update. Between the reading of its examples and its end nothing is allocated.

@@ -226,10 +226,10 @@ impl Shared {
         }
         // From here on nothing of the job may be touched.
         let gate = self.gate.fetch_sub(1, Ordering::AcqRel) - 1;
-        if gate & (OPEN | INSIDE) == 0 {
-            if let Some(caller) = caller {
-                caller.unpark();
-            }
+        if gate & (OPEN | INSIDE) == 0
+            && let Some(caller) = caller
+        {
+            caller.unpark();
         }
     }
 
