@@ -55,7 +55,7 @@ pub(crate) struct Check {
 
 impl Check {
     fn run(self, out: &Output) -> Outcome {
-        if !(self.similarity >= 0.0) {
+        if self.similarity.is_nan() || self.similarity < 0.0 {
             return Err(Failure::Usage(format!("--similarity: expected 0 or more, found {}", self.similarity)));
         }
         let model = self.model.as_ref().map(Model::open).transpose()?;

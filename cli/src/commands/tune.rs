@@ -158,8 +158,8 @@ fn result(outcome: &job::Outcome, files: &Files) -> Value {
             all.extend(map);
         }
     };
-    merge(outcome.eval.map_or(Ok(Value::Null), |eval| serde_json::to_value(eval)));
-    merge(outcome.last.map_or(Ok(Value::Null), |last| serde_json::to_value(last)));
+    merge(outcome.eval.map_or(Ok(Value::Null), serde_json::to_value));
+    merge(outcome.last.map_or(Ok(Value::Null), serde_json::to_value));
     merge(Ok(json!({
         "finished": outcome.finished,
         "planned_bytes": outcome.plan.total_bytes,
