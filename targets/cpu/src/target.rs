@@ -83,6 +83,14 @@ impl Executor for Cpu {
     }
 }
 
+/// Bytes of stack that kernels touch on `threads` threads together, beyond the memories that a plan names: panels of decoded weights and blocks of
+/// attention's keys. They allocate nothing else.
+#[must_use]
+pub const fn scratch_bytes(threads: usize) -> usize {
+    // The deepest kernel's frame is 184 KiB.
+    threads * (256 << 10)
+}
+
 /// A target with threads of its own, and with the model's bytes in [`Region::WEIGHTS`].
 ///
 /// The bytes are used where they are if they start at a multiple of 64, as memory maps do, and are copied otherwise.

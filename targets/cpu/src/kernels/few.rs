@@ -1,14 +1,17 @@
 //! `y = x Wᵀ` for a few tokens: a pass over the weights, each row decoded once, in spans that stay in the nearest cache.
 #![allow(unsafe_code)]
 
-use super::linear::{begin, span};
+use super::linear::begin;
 use crate::simd::{Op, Simd};
-use attune_core::ops::linear::{Matrix, SPAN, as_f32};
+use attune_core::ops::linear::{Matrix, as_f32};
 use attune_core::target::Into;
 use attune_core::target::split::Tile;
 
 /// Up to so many tokens are few.
 pub(super) const FEW: usize = 6;
+
+/// Weights of a row that are decoded at once: a multiple of every block, and little enough to stay in the nearest cache.
+const AT_ONCE: usize = 1024;
 
 /// As core's `ops::linear::forward`.
 pub(super) struct Few<'a, 't> {
@@ -28,21 +31,22 @@ impl Op for Few<'_, '_> {
         let Few { tile, x, w, bias, alpha, into } = self;
         begin(tile, bias, into);
         let (rows, cols, k) = (tile.rows(), tile.cols(), w.cols);
-        let plain = as_f32(w);
-        let mut room = [0.0f32; SPAN];
-        for n in cols.clone() {
-            for start in (0..k).step_by(SPAN) {
-                let len = SPAN.min(k - start);
+        let (plain, row_bytes, ty) = (as_f32(w), w.row_bytes(), w.ty);
+        let mut room = [0.0f32; AT_ONCE];
+        for (i, n) in cols.enumerate() {
+            let blocks = &w.bytes[n * row_bytes..][..row_bytes];
+            for start in (0..k).step_by(AT_ONCE) {
+                let len = AT_ONCE.min(k - start);
                 let weights = match plain {
                     Some(plain) => &plain[n * k + start..][..len],
                     None => {
-                        s.decode(w.ty, span(w, n, start, len), &mut room[..len]);
+                        let first = start / ty.block_len() * ty.block_bytes();
+                        s.decode(ty, &blocks[first..][..len / ty.block_len() * ty.block_bytes()], &mut room[..len]);
                         &room[..len]
                     }
                 };
                 for t in rows.clone() {
-                    let sum = dot(s, &x[t * k + start..][..len], weights);
-                    tile.row(t)[n - cols.start] += alpha * sum;
+                    tile.row(t)[i] += alpha * dot(s, &x[t * k + start..][..len], weights);
                 }
             }
         }

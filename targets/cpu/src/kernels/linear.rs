@@ -127,7 +127,7 @@ unsafe fn decode_span<S: Simd>(s: S, w: &Matrix<'_>, n: usize, start: usize, to:
 
 /// The blocks of columns `start..start + len` of row `n`.
 #[inline(always)]
-pub(super) fn span<'a>(w: &Matrix<'a>, n: usize, start: usize, len: usize) -> &'a [u8] {
+fn span<'a>(w: &Matrix<'a>, n: usize, start: usize, len: usize) -> &'a [u8] {
     let (block, size) = (w.ty.block_len(), w.ty.block_bytes());
     &w.row(n)[start / block * size..][..len / block * size]
 }
