@@ -7,7 +7,7 @@ use attune::data::Dataset;
 use attune::job::{Config, Event, Job};
 use attune::session::{GenerateOptions, Session, SessionOptions};
 use attune::template::MaskOptions;
-use attune::tuner::{Examples, TuneOptions, Tuner};
+use attune::tuner::{Examples, Scorer, TuneOptions, Tuner};
 use attune::{Model, Precision};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -121,4 +121,24 @@ fn a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes() {
         assert!(resumed.finished);
         assert_eq!(std::fs::read(resumed.adapter).unwrap(), whole, "stopped after {stop}");
     }
+}
+
+#[test]
+fn an_adapter_of_the_lowest_layer_alone_is_scored_and_tuned_further() {
+    let model = Model::from_bytes("tiny", attune::doc::tiny_model()).unwrap();
+    let data = Arc::new(Dataset::from_bytes(DATA.into()).unwrap());
+    let examples = || Examples::prepare(&model, data.clone(), 32, MaskOptions::default(), |_| true, |_| {}).unwrap();
+    let lowest = TuneOptions { layers: Some(1), first_layer: Some(0), ..options() };
+    let mut tuner = Tuner::new(&model, examples(), None, &lowest, None).unwrap();
+    let first = tuner.step().unwrap().loss;
+    while !tuner.is_done() {
+        tuner.step().unwrap();
+    }
+    let adapter = tuner.adapter().unwrap();
+    assert_eq!((adapter.shape.first_layer, adapter.shape.layers), (0, 1));
+    let mut scorer = Scorer::new(&model, Some(&adapter), &options()).unwrap();
+    let scored = scorer.score(&examples(), |_, _, _| Ok(())).unwrap().loss;
+    assert!(scored < first, "{scored} after tuning, {first} before");
+    let mut further = Tuner::new(&model, examples(), None, &options(), Some(&adapter)).unwrap();
+    assert!(further.step().unwrap().loss < first);
 }

@@ -157,7 +157,7 @@ fn name_key(name: &str) -> u64 {
 /// An integer of −127 to 127; every 32nd is ±127, so that a block of Q8_0 has a scale that is a power of two.
 fn number(key: u64, i: u64) -> f64 {
     let bits = mix(key.wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    if i % 32 == 0 {
+    if i.is_multiple_of(32) {
         return if bits >> 63 == 1 { 127.0 } else { -127.0 };
     }
     ((bits >> 33) % 255) as f64 - 127.0

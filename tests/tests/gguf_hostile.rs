@@ -423,7 +423,14 @@ fn use_everything(bytes: &[u8]) -> Result<(), Error> {
         }
     }
     let gguf = Gguf::parse(bytes)?;
-    assert_eq!(gguf.metadata().map(|(_, value)| walk(value)).count(), gguf.metadata_len());
+    assert_eq!(
+        gguf.metadata()
+            .inspect(|(_, value)| {
+                walk(*value);
+            })
+            .count(),
+        gguf.metadata_len()
+    );
     assert_eq!(gguf.tensors().count(), gguf.tensor_count());
     for (key, _) in gguf.metadata() {
         assert!(gguf.value(key).is_some());

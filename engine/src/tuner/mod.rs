@@ -390,11 +390,8 @@ impl TuneOptions {
     /// Takes a starting adapter's shape over.
     fn adopt(&mut self, shape: &attune_core::lora::Shape, spec: &attune_core::spec::Spec) -> Result<()> {
         shape.check(spec)?;
-        if (shape.first_layer + shape.layers) as usize != spec.layers {
-            return Err(attune_core::Error::BadAdapter { what: "to be tuned further it must reach up to the model's top layer" }.into());
-        }
         (self.rank, self.alpha, self.use_rslora) = (shape.rank, shape.alpha, shape.use_rslora);
-        (self.target_modules, self.layers) = (shape.modules, Some(shape.layers));
+        (self.target_modules, self.layers, self.first_layer) = (shape.modules, Some(shape.layers), Some(shape.first_layer));
         Ok(())
     }
 }
@@ -473,7 +470,7 @@ impl Scorer {
                 options.adopt(&adapter.shape, model.spec())?;
             }
             // The smallest adapter, switched off.
-            None => (options.rank, options.layers) = (1, Some(1)),
+            None => (options.rank, options.layers, options.first_layer) = (1, Some(1), None),
         }
         let planned = plan::tune(model, &options)?;
         let mut trainer = trainer(model, &planned, &options)?;

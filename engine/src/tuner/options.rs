@@ -57,6 +57,8 @@ pub struct TuneOptions {
     pub target_modules: Modules,
     /// Only the top so many layers; unset: all.
     pub layers: Option<u32>,
+    /// The lowest adapted layer; unset: the adapted layers are the top ones.
+    pub first_layer: Option<u32>,
     /// Peak learning rate.
     pub learning_rate: f32,
     /// How it moves.
@@ -121,6 +123,7 @@ impl Default for TuneOptions {
             loraplus_lr_ratio: 1.0,
             target_modules: Modules::ALL,
             layers: None,
+            first_layer: None,
             learning_rate: 2e-4,
             schedule: Schedule::Linear,
             warmup: 0,
@@ -197,7 +200,7 @@ impl TuneOptions {
             alpha: self.alpha,
             use_rslora: self.use_rslora,
             modules: self.target_modules,
-            first_layer: spec.layers as u32 - layers,
+            first_layer: self.first_layer.unwrap_or(spec.layers as u32 - layers),
             layers,
         }
     }

@@ -43,18 +43,13 @@ pub fn byte_level(pre: &str, merges: &[&str], controls: &[&str], eos: &str) -> T
 
 /// A SentencePiece vocabulary: `<unk>`, `<s>`, `</s>`, 256 bytes, then `pieces` from the best score to the worst, then
 /// control tokens.
+#[derive(Default)]
 pub struct Spm<'a> {
     pub pieces: &'a [&'a str],
     pub controls: &'a [&'a str],
     pub user_defined: &'a [&'a str],
     pub name: &'a str,
     pub add_space_prefix: Option<bool>,
-}
-
-impl Default for Spm<'_> {
-    fn default() -> Self {
-        Spm { pieces: &[], controls: &[], user_defined: &[], name: "", add_space_prefix: None }
-    }
 }
 
 impl Spm<'_> {
