@@ -102,6 +102,7 @@ struct Bound {
 /// [`bind_raw`](Self::bind_raw).
 pub struct Arena<'m> {
     bound: [Bound; Region::COUNT],
+    watched: Buf,
     borrowed: PhantomData<&'m mut [u8]>,
 }
 
@@ -113,7 +114,7 @@ unsafe impl Sync for Arena<'_> {}
 
 impl Default for Arena<'_> {
     fn default() -> Self {
-        Arena { bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT], borrowed: PhantomData }
+        Arena { bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT], watched: Buf::EMPTY, borrowed: PhantomData }
     }
 }
 
@@ -149,12 +150,25 @@ impl<'m> Arena<'m> {
             return Err(Error::Misaligned { region, needs: ALIGN });
         }
         self.bound[region.index()] = Bound { start, len, writable };
+        self.watched = Buf::EMPTY;
         Ok(())
     }
 
     /// Forgets a region's memory.
     pub fn unbind(&mut self, region: Region) {
         self.bound[region.index()] = Bound { start: core::ptr::null_mut(), len: 0, writable: false };
+        self.watched = Buf::EMPTY;
+    }
+
+    /// Watches a handle's bytes, in place of what was watched before: [`unchanged`](Self::unchanged) tells whether they are still what they are now.
+    pub fn watch(&mut self, buf: Buf) {
+        self.watched = buf;
+    }
+
+    /// Whether `buf` is what is watched and nobody has asked to write to it since.
+    #[must_use]
+    pub fn unchanged(&self, buf: Buf) -> bool {
+        buf.len > 0 && self.watched == buf
     }
 
     /// Bytes bound to a region.
@@ -175,6 +189,9 @@ impl<'m> Arena<'m> {
             }
             if read.iter().chain(&write[i + 1..]).any(|other| w.overlaps(*other)) {
                 return Err(Error::Overlap { region: w.region, offset: w.offset });
+            }
+            if w.overlaps(self.watched) {
+                self.watched = Buf::EMPTY;
             }
         }
         let mut reads: [&[u8]; R] = [&[]; R];

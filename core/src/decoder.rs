@@ -28,6 +28,7 @@ impl<T: Target> Decoder<T> {
     pub fn new(mut target: T, spec: &Spec, divisors: Option<Buf>, layout: DecodeLayout) -> Result<Self> {
         write_frequencies(&mut target, spec, divisors, layout.bufs.frequencies)?;
         target.set(Slot::ONE, 1);
+        target.lend(layout.rounded);
         target.set(Slot::UNIT, 1.0f32.to_bits());
         Ok(Decoder { target, layout, adapters: heapless::Vec::new(), position: 0 })
     }

@@ -7,7 +7,7 @@ use crate::block::{Bufs, Grads};
 use crate::lora;
 use crate::ops::{adamw, loss};
 use crate::spec::Spec;
-use crate::target::{KeyValues, Sight, Store};
+use crate::target::{KeyValues, Sight, Store, rounded_bytes};
 use crate::{Error, Result};
 use core::fmt::Write as _;
 
@@ -138,6 +138,11 @@ impl Planner<'_> {
         Sight { first: self.work_u32("sight.first", t), last: self.work_u32("sight.last", t) }
     }
 
+    /// Room for a product's input as the target's kernels like it; see [`Target::lend`](crate::target::Target::lend).
+    fn rounded(&mut self, rows: usize, cols: usize) -> Buf {
+        self.take("rounded", None, Region::WORK, &[rows, cols], ("bf16", rounded_bytes(rows, cols)))
+    }
+
     fn raw(&mut self, spec: &Spec, t: usize) -> [Buf; 2] {
         if spec.arch.row().qk_norm {
             [self.work("q_raw", &[t, spec.q_width()]), self.work("k_raw", &[t, spec.kv_width()])]
@@ -164,6 +169,8 @@ pub struct DecodeLayout {
     pub last_index: Buf,
     /// Logits of the last token, `[V]`.
     pub logits: Buf,
+    /// For the target: inputs of products, rounded.
+    pub rounded: Buf,
     cache: Buf,
     per_half: usize,
 }
@@ -235,6 +242,7 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
         last: p.work("last", &[1, d]),
         last_index: p.work_u32("last_index", 1),
         logits: p.work("logits", &[spec.vocab]),
+        rounded: p.rounded(t, d.max(f).max(spec.q_width())),
         cache,
         per_half,
         totals: Totals::default(),
@@ -280,6 +288,8 @@ pub struct TuneLayout {
     pub coef: Buf,
     /// 8 bytes: a sum of squares.
     pub norm: Buf,
+    /// For the target: inputs of products, rounded.
+    pub rounded: Buf,
 }
 
 impl TuneLayout {
@@ -375,6 +385,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         logprobs: p.work("logprobs", &[t]),
         coef: p.work("coefficients", &[t]),
         norm: p.take("grad_norm", None, Region::WORK, &[1], ("f64", 8)),
+        rounded: p.rounded(t, d.max(f).max(q).max(if r.backward { chunk } else { 0 })),
     };
     Ok(TuneLayout { totals: p.totals(), ..layout })
 }

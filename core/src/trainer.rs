@@ -93,6 +93,7 @@ impl<T: Target> Trainer<T> {
             return Err(Error::BadOption { option: "dropout", expected: "0 or more and less than 1, and planned for" });
         }
         target.set(Slot::ONE, 1);
+        target.lend(layout.rounded);
         target.set(Slot::UNIT, 1.0f32.to_bits());
         write_frequencies(&mut target, spec, divisors, layout.bufs.frequencies)?;
         let scale = Slot::scale(0);

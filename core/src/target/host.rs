@@ -11,6 +11,38 @@ use crate::spec::Activation;
 use crate::weights::Weight;
 use crate::{Error, Result};
 
+/// Which of a weight's products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// `x Wᵀ`.
+    Forward,
+    /// `dy W`.
+    Backward,
+}
+
+/// The form of a product's input in the memory that was lent for it; its meaning belongs to the [`Kernels`] that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Form(pub u32);
+
+impl Form {
+    /// Nothing was prepared.
+    pub const NONE: Form = Form(0);
+}
+
+/// A product's input as [`Kernels::prepare`] left it.
+#[derive(Debug, Clone, Copy)]
+pub struct Prepared<'a> {
+    /// Its form.
+    pub form: Form,
+    /// All of the lent memory.
+    pub bytes: &'a [u8],
+}
+
+impl Prepared<'_> {
+    /// Nothing was prepared.
+    pub const NONE: Prepared<'static> = Prepared { form: Form::NONE, bytes: &[] };
+}
+
 /// The parts of operations that a faster implementation may take over. Every result must depend on its own inputs alone and not on the tile that it
 /// falls into, or runs with different numbers of threads would differ.
 pub trait Kernels: Executor {
@@ -27,12 +59,27 @@ pub trait Kernels: Executor {
         (32, 512)
     }
 
-    /// As [`ops::linear::forward`].
-    fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
+    /// Called before the pieces of a product run: what they share, such as a rounded copy of the input `x: [rows, …]`, can be made here, in `room`. `had` is the
+    /// form that `room` holds of the very same input, if it does. Gives the form that `room` holds then.
+    fn prepare(&self, _product: Product, _x: &[f32], _w: &Matrix<'_>, _had: Form, _room: &mut [u8]) -> Form {
+        Form::NONE
+    }
+
+    /// As [`ops::linear::forward`]; `prepared` is what [`prepare`](Self::prepare) left.
+    fn linear(
+        &self,
+        tile: &mut Tile<'_>,
+        x: &[f32],
+        _prepared: Prepared<'_>,
+        w: &Matrix<'_>,
+        bias: Option<&[f32]>,
+        alpha: f32,
+        into: Into,
+    ) {
         ops::linear::forward(tile, x, w, bias, alpha, into);
     }
-    /// As [`ops::linear::backward`].
-    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], w: &Matrix<'_>, alpha: f32, into: Into) {
+    /// As [`ops::linear::backward`]; `prepared` is what [`prepare`](Self::prepare) left.
+    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], _prepared: Prepared<'_>, w: &Matrix<'_>, alpha: f32, into: Into) {
         ops::linear::backward(tile, dy, w, alpha, into);
     }
     /// As [`ops::linear::outer`].
@@ -129,6 +176,8 @@ const PIECE: usize = 8192;
 pub struct Host<'m, X> {
     arena: Arena<'m>,
     slots: [u32; Slot::COUNT],
+    scratch: Buf,
+    form: Form,
     exec: X,
 }
 
@@ -139,7 +188,7 @@ impl<'m, X: Kernels> Host<'m, X> {
         let mut slots = [0; Slot::COUNT];
         slots[Slot::ONE.0 as usize] = 1;
         slots[Slot::UNIT.0 as usize] = 1.0f32.to_bits();
-        Host { arena, slots, exec }
+        Host { arena, slots, scratch: Buf::EMPTY, form: Form::NONE, exec }
     }
 
     /// Binds memory that is read and written, in place of what was bound to the region.
@@ -199,6 +248,16 @@ impl<'m, X: Kernels> Host<'m, X> {
         f32::from_bits(self.slots[slot.0 as usize])
     }
 
+    /// The form of an input that the lent memory still holds.
+    fn form_of(&self, input: Buf) -> Form {
+        if self.arena.unchanged(input) { self.form } else { Form::NONE }
+    }
+
+    fn keep_form(&mut self, input: Buf, form: Form) {
+        self.arena.watch(if form == Form::NONE { Buf::EMPTY } else { input });
+        self.form = form;
+    }
+
     fn seed(&self) -> u64 {
         let at = |slot: Slot| u64::from(self.slots[slot.0 as usize]);
         at(Slot::DROP_HIGH) << 32 | at(Slot::DROP_LOW)
@@ -238,6 +297,11 @@ impl<X: Kernels> Target for Host<'_, X> {
         let ([], [y]) = self.arena.views([], [to.part(0, bytes.len())])?;
         y.copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn lend(&mut self, scratch: Buf) {
+        self.scratch = scratch;
+        self.keep_form(Buf::EMPTY, Form::NONE);
     }
 
     fn read(&mut self, from: Buf, bytes: &mut [u8]) -> Result<()> {
@@ -315,22 +379,32 @@ impl<X: Kernels> Target for Host<'_, X> {
     fn linear(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
         let (t, alpha) = (self.rows(rows), self.float(alpha));
         let bias_buf = bias.map_or(Buf::EMPTY, |b| b.f32s(w.rows));
-        let ([x, bytes, b], [y]) = self.arena.views([x.f32s(t * w.cols), w.buf, bias_buf], [y.f32s(t * w.rows)])?;
+        let input = x.f32s(t * w.cols);
+        let had = self.form_of(input);
+        let ([x, bytes, b], [y, room]) = self.arena.views([input, w.buf, bias_buf], [y.f32s(t * w.rows), self.scratch])?;
         let (x, b, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast_mut::<f32>(y)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
+        let form = exec.prepare(Product::Forward, x, &m, had, room);
+        let prepared = Prepared { form, bytes: room };
         let b = bias.map(|_| b);
         let tile = exec.linear_tile(t, &m);
-        split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, &m, b, alpha, into));
+        split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, prepared, &m, b, alpha, into));
+        self.keep_form(input, form);
         Ok(())
     }
 
     fn linear_backward(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
         let (t, alpha) = (self.rows(rows), self.float(alpha));
-        let ([dy, bytes], [dx]) = self.arena.views([dy.f32s(t * w.rows), w.buf], [dx.f32s(t * w.cols)])?;
+        let input = dy.f32s(t * w.rows);
+        let had = self.form_of(input);
+        let ([dy, bytes], [dx, room]) = self.arena.views([input, w.buf], [dx.f32s(t * w.cols), self.scratch])?;
         let (dy, dx) = (cast::<f32>(dy)?, cast_mut::<f32>(dx)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
+        let form = exec.prepare(Product::Backward, dy, &m, had, room);
+        let prepared = Prepared { form, bytes: room };
         let (rows, cols) = exec.backward_tile(t, &m);
-        split::tiles(exec, dx, w.cols, rows, cols, |mut tile| exec.linear_backward(&mut tile, dy, &m, alpha, into));
+        split::tiles(exec, dx, w.cols, rows, cols, |mut tile| exec.linear_backward(&mut tile, dy, prepared, &m, alpha, into));
+        self.keep_form(input, form);
         Ok(())
     }
 

@@ -112,6 +112,13 @@ impl Store {
     }
 }
 
+/// Bytes that the input of a product over `rows` rows of at most `cols` numbers takes at most once it is rounded: 2 a number, rows and columns filled up to
+/// whole tiles of 32, and a line for alignment.
+#[must_use]
+pub const fn rounded_bytes(rows: usize, cols: usize) -> usize {
+    rows.next_multiple_of(32) * cols.next_multiple_of(32) * 2 + 64
+}
+
 /// What to do with the result of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Into {
@@ -223,6 +230,9 @@ pub trait Target {
     fn slot(&self, slot: Slot) -> u32;
     /// Copies bytes to the target.
     fn write(&mut self, to: Buf, bytes: &[u8]) -> Result<()>;
+    /// Lends the target a buffer that nobody else uses, for inputs of products in a form that its kernels like better (see
+    /// [`rounded_bytes`]). Without one, or with one that is too small, the target does without.
+    fn lend(&mut self, _scratch: Buf) {}
     /// Waits for what was asked before, and copies bytes from the target.
     fn read(&mut self, from: Buf, bytes: &mut [u8]) -> Result<()>;
     /// Fills with zero bytes.

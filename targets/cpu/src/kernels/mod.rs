@@ -16,7 +16,7 @@ use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::host::Kernels;
+use attune_core::target::host::{Kernels, Prepared};
 use attune_core::target::split::Tile;
 use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use few::{FEW, Few};
@@ -67,7 +67,16 @@ impl Kernels for Cpu {
         (linear::OUTER_ROWS, 64)
     }
 
-    fn linear(&self, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
+    fn linear(
+        &self,
+        tile: &mut Tile<'_>,
+        x: &[f32],
+        _prepared: Prepared<'_>,
+        w: &Matrix<'_>,
+        bias: Option<&[f32]>,
+        alpha: f32,
+        into: Into,
+    ) {
         // Decided by the whole operation's tokens, not by the tile's.
         let tokens = x.len() / w.cols.max(1);
         if self.precision() == Precision::Fast && int8::takes(tokens, w) {
@@ -88,7 +97,7 @@ impl Kernels for Cpu {
         }
     }
 
-    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], w: &Matrix<'_>, alpha: f32, into: Into) {
+    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], _prepared: Prepared<'_>, w: &Matrix<'_>, alpha: f32, into: Into) {
         if let Err(op) = dispatch(self.isa(), linear::Backward { tile, dy, w, alpha, into }) {
             ops::linear::backward(op.tile, dy, w, alpha, into);
         }
