@@ -35,6 +35,19 @@ fn the_best_score_is_joined_first_and_the_leftmost_of_equal_ones() {
 }
 
 #[test]
+fn pieces_are_joined_across_spaces_where_the_vocabulary_does_so() {
+    // Once by way of "▁b", once by way of "a▁".
+    for first in ["▁b", "a▁"] {
+        let pieces = ["a▁b", first, "▁b", "▁▁", "▁", "a", "b", "c"];
+        let tokenizer = Spm { pieces: &pieces, add_space_prefix: Some(false), ..Spm::default() }.build();
+        let encoding = tokenizer.encode_with_offsets("a bc b  b aa b", Special::Plain).unwrap();
+        let texts: Vec<_> = encoding.ids.iter().map(|&id| tokenizer.token_text(id).unwrap()).collect();
+        assert_eq!(texts, ["a▁b", "c", "▁b", "▁", "▁b", "▁", "a", "a▁b"]);
+        assert_eq!(encoding.offsets, [(0, 3), (3, 4), (4, 6), (6, 7), (7, 9), (9, 10), (10, 11), (11, 14)]);
+    }
+}
+
+#[test]
 fn a_space_is_put_before_a_text_and_after_each_control_token() {
     let spm = Spm { pieces: &["▁a", "▁", "a"], controls: &["<x>"], ..Spm::default() };
     let tokenizer = spm.build();
@@ -346,6 +359,9 @@ fn a_stream_that_goes_on_keeps_its_first_space() {
     let mut stream = tokenizer.stream();
     assert_eq!((stream.push(id).to_owned(), stream.push(id)), ("a".to_owned(), " a"));
     assert_eq!(tokenizer.stream_continuing().push(id), " a");
+    assert_eq!(tokenizer.stream_after(&[]).push(id), "a");
+    assert_eq!(tokenizer.stream_after(&[id, 1]).push(id), "a", "after a control token");
+    assert_eq!(tokenizer.stream_after(&[1, id]).push(id), " a");
 }
 
 #[test]

@@ -95,7 +95,9 @@ const CASED_LETTERS: &str = concat!(
     r"ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1F7D}ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌῐ-\x{1FD3}ῖ-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛ",
     r"Ꜣ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
 );
-const HAN_AND_HANGUL: &str = r"[一-龥ࠀ-一가-\x{D7FF}]+";
+// White space is no part of a listed range: llama.cpp sees all of it as one character.
+const HAN_AND_HANGUL: &str = r"[[一-龥ࠀ-一가-\x{D7FF}]&&[^\s]]+";
+const LISTED_PUNCTUATION: &str = r"\s?[[!-/:-\~！-／：-～‘-‟　-。]&&[^\s]]+";
 
 const fn family(names: &'static [&'static str], expressions: &'static [&'static str]) -> Family {
     Family { names, expressions, ignore_merges: false, add_bos: false }
@@ -158,7 +160,7 @@ const FAMILIES: &[Family] = &[
     ),
     family(&["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"], &[r"\p{N}", gpt2!()]),
     family(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", gpt2!(), "[0-9][0-9][0-9]"]),
-    family(&["deepseek-llm"], &["[\r\n]", CASED_LETTERS, r"\s?[!-/:-\~！-／：-～‘-‟　-。]+", r"\s+$", HAN_AND_HANGUL, r"\p{N}+"]),
+    family(&["deepseek-llm"], &["[\r\n]", CASED_LETTERS, LISTED_PUNCTUATION, r"\s+$", HAN_AND_HANGUL, r"\p{N}+"]),
     family(&["deepseek-coder"], &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_AND_HANGUL, r"\p{N}"]),
     family(&["deepseek-v3", "hunyuan-dense", "joyai-llm"], &[r"\p{N}{1,3}", r"[一-龥\x{3040}-ゟ゠-ヿ]+", PUNCTUATED]),
     whole_words(family(&["tekken"], &[cased!("", r"\p{N}")]), true),

@@ -18,6 +18,9 @@ pub(crate) struct Scores {
     scores: Vec<f32>,
     /// Ids of the byte tokens `<0x00>` to `<0xFF>`.
     bytes: Box<[u32; 256]>,
+    /// Characters that stand before a space within some token, sorted. After any other character nothing is ever joined
+    /// across a space, and the text can be cut there: many small queues are much faster than a large one.
+    before_space: Vec<char>,
 }
 
 /// A piece of the text under way.
@@ -50,9 +53,17 @@ pub(crate) struct Scratch {
 }
 
 impl Scores {
-    /// `scores` by id, and the byte tokens among them.
-    pub(crate) fn new(scores: Vec<f32>, bytes: Box<[u32; 256]>) -> Scores {
-        Scores { scores, bytes }
+    /// `scores` by id, the byte tokens among them, and the texts that can come out of joining.
+    pub(crate) fn new<'a>(scores: Vec<f32>, bytes: Box<[u32; 256]>, texts: impl Iterator<Item = &'a str>) -> Scores {
+        let mut before_space = Vec::new();
+        for text in texts {
+            let second = text.chars().skip(1);
+            before_space.extend(text.chars().zip(second).filter(|&(_, second)| second == SPACE).map(|(first, _)| first));
+        }
+        before_space.sort_unstable();
+        before_space.dedup();
+        before_space.shrink_to_fit();
+        Scores { scores, bytes, before_space }
     }
 
     /// Appends the tokens of `text` to `out`, moved by `offset`; `prefix` puts a space before it.
@@ -65,6 +76,31 @@ impl Scores {
         offset: u32,
         prefix: bool,
         joinable: impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+        out: &mut Vec<super::Token>,
+    ) -> Result<()> {
+        let (mut from, mut last) = (0, if prefix { SPACE } else { '\0' });
+        for (at, character) in text.char_indices() {
+            let character = if character == ' ' { SPACE } else { character };
+            if character == SPACE && at > from && self.before_space.binary_search(&last).is_err() {
+                let part = text.get(from..at).unwrap_or("");
+                self.encode_part(pieces, unk, part, offset + from as u32, prefix && from == 0, &joinable, scratch, out)?;
+                from = at;
+            }
+            last = character;
+        }
+        let part = text.get(from..).unwrap_or("");
+        self.encode_part(pieces, unk, part, offset + from as u32, prefix && from == 0, &joinable, scratch, out)
+    }
+
+    fn encode_part(
+        &self,
+        pieces: &Pieces,
+        unk: Option<u32>,
+        text: &str,
+        offset: u32,
+        prefix: bool,
+        joinable: &impl Fn(u32) -> bool,
         scratch: &mut Scratch,
         out: &mut Vec<super::Token>,
     ) -> Result<()> {
@@ -102,7 +138,7 @@ impl Scores {
 
     /// Bytes held on the heap.
     pub(crate) fn bytes(&self) -> usize {
-        self.scores.capacity() * 4 + size_of::<[u32; 256]>()
+        4 * (self.scores.capacity() + self.before_space.capacity()) + size_of::<[u32; 256]>()
     }
 
     fn join(&self, lookup: &impl Fn(&[u8]) -> Option<u32>, scratch: &mut Scratch) {

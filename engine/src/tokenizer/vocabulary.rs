@@ -125,11 +125,11 @@ impl Vocabulary<'_> {
         if count == 0 {
             return Err(TokenizerError::Missing { key: "tokenizer.ggml.tokens", model: self.model.to_owned() });
         }
-        let text: usize = self.tokens.iter().map(|token| token.len()).sum();
+        let text: usize = self.tokens.iter().chain(&self.merges).map(|text| text.len()).sum();
         if u32::try_from(count * 4 + self.merges.len()).is_err() || u32::try_from(text * 4).is_err() {
             return Err(TokenizerError::Malformed {
                 key: "tokenizer.ggml.tokens",
-                expected: "less than 2^30 tokens and less than 1 GiB of text".to_owned(),
+                expected: "less than 2^30 tokens, and less than 1 GiB of text with the merges".to_owned(),
                 found: format!("{count} tokens, {text} bytes"),
             });
         }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
-//! Pieces of each family, worked out with another expression engine from the families' published expressions.
+//! Pieces of each family, worked out with another expression engine from the families' published expressions, and with llama.cpp
+//! where its form of them differs.
 
 use super::*;
 
@@ -24,6 +25,13 @@ fn the_pieces_of_every_family_make_up_the_text() {
     for name in supported() {
         assert_eq!(pieces(name, &text).concat(), text, "{name}");
         assert_eq!(pieces(name, ""), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn white_space_is_no_part_of_a_listed_range() {
+    for name in ["deepseek-coder", "deepseek-llm"] {
+        assert_eq!(pieces(name, "1 \u{2028}1"), ["1", " \u{2028}", "1"], "{name}");
     }
 }
 
@@ -183,7 +191,7 @@ const CASES: &[(&str, &[&str])] = &[
             "    ¦½¦²¦१¦२¦३¦ $¦1¦0¦0",
             "HelloWorld¦ fooBAR",
             "日本語カナと한국어",
-            " \u{a0}¦\u{3000}¦a¦\n¦ ¦\n",
+            " \u{a0}¦\u{3000}a¦\n¦ ¦\n",
         ],
     ),
     (
@@ -215,7 +223,7 @@ const CASES: &[(&str, &[&str])] = &[
             "    ¦½²¦१२३¦ $¦100",
             "HelloWorld¦ fooBAR",
             "日本語カナと한국어",
-            " \u{a0}¦\u{3000}¦a¦\n¦ ¦\n",
+            " \u{a0}¦\u{3000}a¦\n¦ ¦\n",
         ],
     ),
     (
