@@ -22,6 +22,7 @@ use crate::template::MaskOptions;
 use crate::tuner::{EvalLog, Examples, Skipped, StepLog, TuneOptions, Tuner};
 use attune_core::rng;
 use attune_core::sampler::Sampling;
+use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -57,6 +58,9 @@ pub struct Config {
     /// Prompts of the data that are answered before and after.
     #[serde(default)]
     pub samples: usize,
+    /// When the run began (RFC 3339), to the second: what chat templates take for now, also when the run is taken up again on another day.
+    #[serde(default)]
+    pub began: String,
     /// All options, among the other keys. [`read_config`] reads them on their own: flattening loses the numbers where some crate of the program has
     /// switched on serde_json's arbitrary precision.
     #[serde(flatten, skip_deserializing)]
@@ -77,6 +81,7 @@ impl Config {
             eval_split: 0.0,
             init_adapter: None,
             samples: 3,
+            began: String::new(),
             options: TuneOptions::default(),
         }
     }
@@ -176,6 +181,8 @@ impl Job {
         config.attune = env!("CARGO_PKG_VERSION").into();
         config.model_hash = hex(&model.base()?.hash());
         config.data_fingerprint = train.fingerprint();
+        config.began = Local::now().fixed_offset().to_rfc3339_opts(SecondsFormat::Secs, true);
+        let model = at(&folder, &config, model)?;
         let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
         config.options.evaluates = eval.is_some() || config.eval_split > 0.0;
         let text = serde_json::to_string_pretty(&config).map_err(|e| Error::io(&folder)(e.into()))?;
@@ -211,6 +218,7 @@ impl Job {
             return Err(changed("the data"));
         }
         config.options.threads = threads.unwrap_or(config.options.threads);
+        let model = at(&folder, &config, model)?;
         let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
         Ok(Job { folder, config, model, train, eval, resume: true })
     }
@@ -448,6 +456,18 @@ pub fn read_config(folder: &Path) -> Result<Config> {
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let parsed = serde_json::from_str(&text).and_then(|config: Config| Ok(Config { options: serde_json::from_str(&text)?, ..config }));
     parsed.map_err(|e| Error::RunFolder { path, reason: format!("expected the settings of a run, found {e}") })
+}
+
+/// The model as it was when the run began. Settings of a version that did not note it give no moment: then it is now.
+fn at(folder: &Path, config: &Config, model: Model) -> Result<Model> {
+    if config.began.is_empty() {
+        return Ok(model);
+    }
+    let began = DateTime::parse_from_rfc3339(&config.began).map_err(|e| Error::RunFolder {
+        path: folder.join("config.json"),
+        reason: format!("\"began\": expected a moment like 2026-05-01T12:00:00Z, found {:?} ({e})", config.began),
+    })?;
+    Ok(model.with_now(began))
 }
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {

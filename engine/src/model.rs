@@ -8,6 +8,7 @@ use attune_core::gguf::Gguf;
 use attune_core::spec::Spec;
 use attune_core::weights::{self, Globals, LayerWeights};
 use attune_cpu::WeightBytes;
+use chrono::{DateTime, FixedOffset};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +28,10 @@ const MAX_LAYERS: usize = 512;
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<Inner>,
+    /// Compiled when it is first asked for.
+    template: Arc<OnceLock<ChatTemplate>>,
+    /// The moment that templates take for now; unset: the real one.
+    now: Option<DateTime<FixedOffset>>,
 }
 
 struct Inner {
@@ -36,7 +41,6 @@ struct Inner {
     globals: Globals,
     layers: Vec<LayerWeights>,
     tokenizer: Option<Tokenizer>,
-    template: Option<ChatTemplate>,
     hash: OnceLock<[u8; 32]>,
 }
 
@@ -83,9 +87,14 @@ impl Model {
         let model = weights::Model::load(&gguf, &mut table).map_err(refused)?;
         let (spec, globals) = (model.spec, model.globals);
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let template = tokenizer.as_ref().map(|t| ChatTemplate::of_model(&gguf, t)).transpose()?;
-        let inner = Inner { bytes: bytes.clone(), name, spec, globals, layers: table, tokenizer, template, hash: OnceLock::new() };
-        Ok(Model { inner: Arc::new(inner) })
+        let inner = Inner { bytes: bytes.clone(), name, spec, globals, layers: table, tokenizer, hash: OnceLock::new() };
+        Ok(Model { inner: Arc::new(inner), template: Arc::default(), now: None })
+    }
+
+    /// The same model, whose template takes `now` for now. Templates that write today's date would give other tokens tomorrow.
+    #[must_use]
+    pub fn with_now(&self, now: DateTime<FixedOffset>) -> Model {
+        Model { inner: self.inner.clone(), template: Arc::default(), now: Some(now) }
     }
 
     /// The file's name.
@@ -131,9 +140,17 @@ impl Model {
     /// Its chat template, or the documented default where it has none.
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] where the file has no tokenizer.
+    /// [`Error::NoTokenizer`] where the file has no tokenizer, and a template that cannot be compiled.
     pub fn template(&self) -> Result<&ChatTemplate> {
-        self.inner.template.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.name().into() })
+        if let Some(template) = self.template.get() {
+            return Ok(template);
+        }
+        let template = ChatTemplate::of_model(&self.gguf()?, self.tokenizer()?)?;
+        let template = match self.now {
+            Some(now) => template.with_now(now),
+            None => template,
+        };
+        Ok(self.template.get_or_init(|| template))
     }
 
     /// What adapters are opened for and belong to: names the model by the hash of its tensors, which is computed when it is first asked for.

@@ -288,7 +288,7 @@ impl Session {
         self.history.truncate(shared);
         self.feed(&prompt[shared..])?;
         let model = self.model.clone();
-        let mut out = Streamed::new(&model, options);
+        let mut out = Streamed::new(&model, prompt, options);
         let context = self.decoder.layout().request.context;
         let reason = loop {
             if out.ids.len() >= options.max_tokens {
@@ -349,14 +349,14 @@ struct Streamed<'a> {
 }
 
 impl<'a> Streamed<'a> {
-    fn new(model: &'a Model, options: &'a GenerateOptions) -> Self {
+    fn new(model: &'a Model, prompt: &[u32], options: &'a GenerateOptions) -> Self {
         Streamed {
             ids: Vec::with_capacity(options.max_tokens.min(1 << 16)),
             text: String::with_capacity(options.max_tokens.min(1 << 16) * 4),
             told: 0,
             stop: &options.stop,
             cut: false,
-            detokenizer: model.tokenizer().ok().map(|t| t.stream_continuing()),
+            detokenizer: model.tokenizer().ok().map(|t| t.stream_after(prompt)),
         }
     }
 
@@ -399,5 +399,68 @@ impl<'a> Streamed<'a> {
         self.told = self.told.min(self.text.len());
         self.tell(self.text.len(), listen);
         reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use attune_core::gguf::Gguf;
+    use attune_core::gguf::write::{TensorInfo, WriteValue, Writer};
+
+    /// The tiny model with a SentencePiece vocabulary in place of its own.
+    fn sentence_piece() -> Model {
+        let bytes = crate::doc::tiny_model_without_tokenizer();
+        let gguf = Gguf::parse(&bytes).unwrap();
+        let vocab = gguf.tensor("token_embd.weight").unwrap().dims[1] as usize;
+        let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "▁so", "▁it", "</turn>"].map(str::to_owned).to_vec();
+        tokens.extend((tokens.len()..vocab).map(|i| format!("<{i}>")));
+        let texts: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let types: Vec<i32> = (0..vocab).map(|i| if [1, 2, 5].contains(&i) { 3 } else { 1 }).collect();
+        let scores = vec![0.0; vocab];
+        let mut metadata = vec![
+            ("tokenizer.ggml.model", WriteValue::Str("llama")),
+            ("tokenizer.ggml.tokens", WriteValue::Strs(&texts)),
+            ("tokenizer.ggml.token_type", WriteValue::I32s(&types)),
+            ("tokenizer.ggml.scores", WriteValue::F32s(&scores)),
+        ];
+        for (key, value) in gguf.metadata() {
+            let value = match value {
+                attune_core::gguf::Value::Str(v) => WriteValue::Str(v),
+                attune_core::gguf::Value::U32(v) => WriteValue::U32(v),
+                attune_core::gguf::Value::F32(v) => WriteValue::F32(v),
+                _ => continue,
+            };
+            metadata.push((key, value));
+        }
+        let tensors: Vec<_> = gguf.tensors().collect();
+        let infos: Vec<TensorInfo<'_>> = tensors.iter().map(|t| TensorInfo { name: t.name, ty: t.ty, dims: &t.dims[..t.n_dims] }).collect();
+        let mut out = Writer::new(Vec::new(), &metadata, &infos).unwrap();
+        for tensor in &tensors {
+            out.tensor(tensor.data).unwrap();
+        }
+        Model::from_bytes("pieces", out.finish().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_behind_a_control_token_does_not_begin_with_the_tokenizers_space() {
+        let model = sentence_piece();
+        let options = GenerateOptions::default();
+        let said = |prompt: &[u32]| {
+            let mut out = Streamed::new(&model, prompt, &options);
+            let mut heard = String::new();
+            for id in [3, 4] {
+                out.push(id, &mut |piece| {
+                    heard.push_str(piece);
+                    ControlFlow::Continue(())
+                });
+            }
+            assert_eq!(heard, out.text);
+            heard
+        };
+        assert_eq!(said(&[1, 3, 5]), "so it", "behind the mark that ends a turn");
+        assert_eq!(said(&[1, 3]), " so it", "within a text");
     }
 }

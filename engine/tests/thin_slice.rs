@@ -142,3 +142,28 @@ fn an_adapter_of_the_lowest_layer_alone_is_scored_and_tuned_further() {
     let mut further = Tuner::new(&model, examples(), None, &options(), Some(&adapter)).unwrap();
     assert!(further.step().unwrap().loss < first);
 }
+
+#[test]
+fn a_resumed_run_renders_templates_with_the_date_on_which_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = attune::doc::tiny_model();
+    let (old, new) = (b"message['role'] + '\\n'", b"strftime_now('%d%m%y')");
+    let at = bytes.windows(old.len()).position(|w| w == old).unwrap();
+    bytes[at..at + new.len()].copy_from_slice(new);
+    let config = config(folder.path());
+    std::fs::write(&config.model, bytes).unwrap();
+    let run = folder.path().join("run");
+    let render = |job: &Job| job.model().template().unwrap().render(&[attune::data::Message::user("x")], None, false).unwrap();
+    let began = Job::create(&run, config, false).unwrap();
+    let settings = run.join("config.json");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    assert!(text.contains(&began.config().began) && !began.config().began.is_empty());
+    // As if it had begun on another day.
+    std::fs::write(&settings, text.replace(&began.config().began, "2024-02-29T23:59:59-08:00")).unwrap();
+    let resumed = Job::resume(&run, None).unwrap();
+    assert_eq!(render(&resumed), "<|im_start|>290224x<|im_end|>\n");
+    assert_ne!(render(&began), render(&resumed));
+    std::fs::write(&settings, text.replace(&began.config().began, "yesterday")).unwrap();
+    let Err(refused) = Job::resume(&run, None) else { panic!("a moment that is none must be refused") };
+    assert!(refused.to_string().contains("yesterday"), "{refused}");
+}
