@@ -12,13 +12,15 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and VNNI besides: Ice Lake, Zen 4 and later.
     Avx512,
+    /// As AVX-512, with AVX-512's bf16 and tiles of bf16 (Intel AMX): Sapphire Rapids and later.
+    Amx,
     /// AArch64 with NEON.
     Neon,
 }
 
 impl Isa {
     /// All of them, the best last.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     /// The best one that this processor has.
     #[must_use]
@@ -35,6 +37,8 @@ impl Isa {
             Isa::Avx2 => crate::simd::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => crate::simd::Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => crate::simd::amx::Amx::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => crate::simd::Neon::detect().is_some(),
             #[allow(unreachable_patterns)]
@@ -49,6 +53,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         }
     }

@@ -125,6 +125,12 @@ unsafe fn decode_span<S: Simd>(s: S, w: &Matrix<'_>, n: usize, start: usize, to:
     s.decode(w.ty, span(w, n, start, len), to);
 }
 
+/// As [`decode_span`], into a slice.
+#[inline(always)]
+pub(super) fn decode_into<S: Simd>(s: S, w: &Matrix<'_>, n: usize, start: usize, to: &mut [f32]) {
+    s.decode(w.ty, span(w, n, start, to.len()), to);
+}
+
 /// The blocks of columns `start..start + len` of row `n`.
 #[inline(always)]
 fn span<'a>(w: &Matrix<'a>, n: usize, start: usize, len: usize) -> &'a [u8] {

@@ -1,5 +1,7 @@
 //! Kernels for [`Cpu`]: core's operations on pieces, written once over [`Simd`] and compiled for each instruction set.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod few;
 mod int8;
@@ -16,7 +18,7 @@ use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::host::{Kernels, Prepared};
+use attune_core::target::host::{Form, Kernels, Prepared, Product};
 use attune_core::target::split::Tile;
 use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use few::{FEW, Few};
@@ -33,7 +35,7 @@ pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
             None => Err(op),
         },
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => match crate::simd::Avx512::detect() {
+        Isa::Avx512 | Isa::Amx => match crate::simd::Avx512::detect() {
             Some(s) => Ok(s.vectorize(op)),
             None => Err(op),
         },
@@ -46,8 +48,37 @@ pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
     }
 }
 
+impl Cpu {
+    /// The token of tiles, where products of so many tokens are computed with them.
+    #[cfg(target_arch = "x86_64")]
+    fn tiles_for(&self, tokens: usize) -> Option<crate::simd::amx::Amx> {
+        if self.precision() == Precision::F32 || tokens <= FEW || self.isa() != Isa::Amx {
+            return None;
+        }
+        crate::simd::amx::Amx::detect()
+    }
+}
+
 impl Kernels for Cpu {
+    fn prepare(&self, product: Product, x: &[f32], w: &Matrix<'_>, had: Form, room: &mut [u8]) -> Form {
+        let depth = if product == Product::Forward { w.cols } else { w.rows };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = self.tiles_for(x.len() / depth.max(1)) {
+            if had == amx::TILES {
+                return had;
+            }
+            return amx::round(self, amx, x, depth, room).map_or(Form::NONE, |()| amx::TILES);
+        }
+        let _ = (x, depth, had, room);
+        Form::NONE
+    }
+
     fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.tiles_for(tokens).is_some() {
+            let rows = tokens.next_multiple_of(32).min(512);
+            return (rows, (8 * WORK / (rows * w.cols).max(1)).next_multiple_of(32).clamp(32, 256));
+        }
         if tokens <= FEW {
             // A pass over the weights: what counts is their bytes and how long they take to decode.
             let rows = (WORK / 4).div_ceil(w.cols.max(1) * tokens.max(1));
@@ -58,6 +89,12 @@ impl Kernels for Cpu {
     }
 
     fn backward_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.tiles_for(tokens).is_some() {
+            let rows = tokens.next_multiple_of(32).min(512);
+            let cols = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, 256);
+            return (rows, if w.ty.block_len() > 64 { 256 } else { cols });
+        }
         let cols = if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { 64 };
         let rows = (2 * WORK / (cols * w.rows).max(1)).next_multiple_of(64).clamp(64, 256);
         (rows.min(tokens.max(1)), cols)
@@ -71,12 +108,19 @@ impl Kernels for Cpu {
         &self,
         tile: &mut Tile<'_>,
         x: &[f32],
-        _prepared: Prepared<'_>,
+        prepared: Prepared<'_>,
         w: &Matrix<'_>,
         bias: Option<&[f32]>,
         alpha: f32,
         into: Into,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if prepared.form == amx::TILES
+            && let Some(token) = self.tiles_for(x.len() / w.cols.max(1))
+            && let Some(x) = amx::tiles(prepared.bytes, x.len() / w.cols.max(1), w.cols)
+        {
+            return token.vectorize(amx::Forward { amx: token, tile, x, w, bias, alpha, into });
+        }
         // Decided by the whole operation's tokens, not by the tile's.
         let tokens = x.len() / w.cols.max(1);
         if self.precision() == Precision::Fast && int8::takes(tokens, w) {
@@ -97,7 +141,14 @@ impl Kernels for Cpu {
         }
     }
 
-    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], _prepared: Prepared<'_>, w: &Matrix<'_>, alpha: f32, into: Into) {
+    fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], prepared: Prepared<'_>, w: &Matrix<'_>, alpha: f32, into: Into) {
+        #[cfg(target_arch = "x86_64")]
+        if prepared.form == amx::TILES
+            && let Some(token) = self.tiles_for(dy.len() / w.rows.max(1))
+            && let Some(dy) = amx::tiles(prepared.bytes, dy.len() / w.rows.max(1), w.rows)
+        {
+            return token.vectorize(amx::Backward { amx: token, tile, dy, w, alpha, into });
+        }
         if let Err(op) = dispatch(self.isa(), linear::Backward { tile, dy, w, alpha, into }) {
             ops::linear::backward(op.tile, dy, w, alpha, into);
         }

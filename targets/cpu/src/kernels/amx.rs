@@ -1,0 +1,269 @@
+//! Products of many tokens as products of bf16 tiles: inputs are rounded once for all pieces, weights decoded, rounded and turned once for a tile of results.
+//!
+//! An element of a result is summed over depth in steps of 32, in order, whatever tile it falls into; padding is zeros. So results do not depend on the cut.
+#![allow(unsafe_code)]
+
+use super::linear::{begin, decode_into};
+use crate::simd::amx::{Amx, BLOCK, DEEP, SIDE, TILE};
+use crate::simd::{Op, Simd};
+use attune_core::ops::linear::{Matrix, SPAN};
+use attune_core::target::host::Form;
+use attune_core::target::split::{Executor, Tile};
+use attune_core::target::{Into, rounded_bytes};
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+/// The form of an input in tiles: `[rows / 16][depth / 32][16][32]` bf16, filled up with zeros, rows to a multiple of 32.
+pub(super) const TILES: Form = Form(2);
+
+/// Depth of W that is packed at once in the forward product.
+const FORWARD_DEPTH: usize = 2048;
+/// Rows of W that are packed at once in the backward product.
+const BACKWARD_DEPTH: usize = 256;
+/// Numbers of the panel on the stack.
+const PANEL: usize = FORWARD_DEPTH * BLOCK;
+const _: () = assert!(PANEL >= BACKWARD_DEPTH * SPAN && FORWARD_DEPTH.is_multiple_of(SPAN) && SPAN.is_multiple_of(BLOCK));
+
+/// A panel of packed weights.
+#[repr(align(64))]
+struct Panel(MaybeUninit<[u16; PANEL]>);
+
+/// Room for a block of results at an edge.
+#[repr(align(64))]
+struct Edge([f32; BLOCK * BLOCK]);
+
+/// Rounds `x: [rows, depth]` into tiles; `None` where the room is too small.
+pub(super) fn round<X: Executor + ?Sized>(exec: &X, amx: Amx, x: &[f32], depth: usize, room: &mut [u8]) -> Option<()> {
+    let rows = x.len() / depth.max(1);
+    let steps = depth.div_ceil(DEEP);
+    let tiles = tiles_mut(room, rows, depth)?;
+    attune_core::target::split::rows(exec, tiles, steps * TILE, 1, |band, to| {
+        go(amx, &x[(band * SIDE * depth).min(x.len())..], depth, to);
+    });
+    return Some(());
+
+    /// One band of sixteen rows.
+    fn go(amx: Amx, x: &[f32], depth: usize, to: &mut [u16]) {
+        struct Band<'a>(Amx, &'a [f32], usize, &'a mut [u16]);
+        impl Op for Band<'_> {
+            type Out = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) {
+                let Band(amx, x, depth, to) = self;
+                for i in 0..SIDE {
+                    let row = x.get(i * depth..(i + 1) * depth).unwrap_or(&[]);
+                    for (step, tile) in to.chunks_exact_mut(TILE).enumerate() {
+                        let to = &mut tile[i * DEEP..][..DEEP];
+                        let from = row.get(step * DEEP..).unwrap_or(&[]);
+                        if from.len() >= DEEP {
+                            // SAFETY: 32 numbers are there on both sides.
+                            unsafe { amx.round(from.as_ptr(), to.as_mut_ptr()) };
+                        } else {
+                            let mut filled = [0.0f32; DEEP];
+                            filled[..from.len()].copy_from_slice(from);
+                            // SAFETY: as above.
+                            unsafe { amx.round(filled.as_ptr(), to.as_mut_ptr()) };
+                        }
+                    }
+                }
+            }
+        }
+        amx.vectorize(Band(amx, x, depth, to));
+    }
+}
+
+/// Where the tiles of an input begin: the room's first multiple of 64.
+fn tiles_at(room: &[u8], rows: usize, depth: usize) -> Option<Range<usize>> {
+    let start = room.as_ptr().align_offset(64);
+    let len = rounded_bytes(rows, depth) - 64;
+    (room.len() >= start + len).then_some(start..start + len)
+}
+
+fn tiles_mut(room: &mut [u8], rows: usize, depth: usize) -> Option<&mut [u16]> {
+    let range = tiles_at(room, rows, depth)?;
+    bytemuck::try_cast_slice_mut(&mut room[range]).ok()
+}
+
+/// Tiles that [`round`] made.
+pub(super) fn tiles(room: &[u8], rows: usize, depth: usize) -> Option<&[u16]> {
+    bytemuck::try_cast_slice(&room[tiles_at(room, rows, depth)?]).ok()
+}
+
+/// `y (+)= alpha · x Wᵀ + bias` on a tile; `x` in tiles.
+pub(super) struct Forward<'a, 't> {
+    pub(super) amx: Amx,
+    pub(super) tile: &'a mut Tile<'t>,
+    pub(super) x: &'a [u16],
+    pub(super) w: &'a Matrix<'a>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) alpha: f32,
+    pub(super) into: Into,
+}
+
+impl Op for Forward<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Forward { amx, tile, x, w, bias, alpha, into } = self;
+        let fresh = into == Into::Set && bias.is_none();
+        if !fresh {
+            begin(tile, bias, into);
+        }
+        let (cols, steps) = (tile.cols(), w.cols.div_ceil(DEEP));
+        assert!(cols.end <= w.rows && tile.rows().start.is_multiple_of(BLOCK));
+        let mut panel = Panel(MaybeUninit::uninit());
+        let panel = panel.0.as_mut_ptr().cast::<u16>();
+        amx.configure();
+        for n in cols.clone().step_by(BLOCK) {
+            let rows = n..(n + BLOCK).min(cols.end);
+            for start in (0..w.cols).step_by(FORWARD_DEPTH) {
+                let depth = FORWARD_DEPTH.min(w.cols - start);
+                // SAFETY: the panel holds as much; `rows` and the columns are W's.
+                unsafe { pack_turned(s, amx, w, rows.clone(), start..start + depth, alpha, panel) };
+                let out = Out { tile: &mut *tile, cols: rows.start - cols.start..rows.end - cols.start, fresh: fresh && start == 0 };
+                // SAFETY: the panel was packed just before, for so many steps.
+                unsafe { product(amx, out, (x, steps), start / DEEP, panel, depth.div_ceil(DEEP)) };
+            }
+        }
+        amx.release();
+    }
+}
+
+/// Rows `rows` (at most 32) of W as two columns of tiles, `[depth / 32][2]`.
+///
+/// # Safety
+/// `panel` must be writable for as many tiles; rows and columns must be W's, and columns begin with a block.
+#[inline(always)]
+unsafe fn pack_turned<S: Simd>(s: S, amx: Amx, w: &Matrix<'_>, rows: Range<usize>, cols: Range<usize>, alpha: f32, panel: *mut u16) {
+    let mut decoded = [0.0f32; SIDE * SPAN];
+    for half in 0..2 {
+        for start in cols.clone().step_by(SPAN) {
+            let len = SPAN.min(cols.end - start);
+            for i in 0..SIDE {
+                let row = rows.start + half * SIDE + i;
+                let to = &mut decoded[i * SPAN..][..SPAN];
+                if row < rows.end {
+                    decode_into(s, w, row, start, &mut to[..len]);
+                    scale(&mut to[..len], alpha);
+                } else {
+                    to[..len].fill(0.0);
+                }
+                to[len..].fill(0.0);
+            }
+            let at = (start - cols.start) / DEEP * 2 + half;
+            // SAFETY: sixteen rows of SPAN numbers; the tiles lie within the panel.
+            unsafe { amx.turn(decoded.as_ptr(), SPAN, len.next_multiple_of(DEEP), panel.add(at * TILE), 2 * TILE) };
+        }
+    }
+}
+
+#[inline(always)]
+fn scale(x: &mut [f32], alpha: f32) {
+    if alpha != 1.0 {
+        x.iter_mut().for_each(|x| *x *= alpha);
+    }
+}
+
+/// Where a product goes: columns of a tile of results, counted from its first.
+struct Out<'a, 't> {
+    tile: &'a mut Tile<'t>,
+    cols: Range<usize>,
+    /// Whether what is there counts for nothing.
+    fresh: bool,
+}
+
+/// Adds the product of all rows of a tile with a panel of up to 32 columns: `deep` steps of the input from step `first` on.
+///
+/// # Safety
+/// `b` must be readable for `deep` pairs of tiles; the thread's tiles must be configured.
+#[inline(always)]
+unsafe fn product(amx: Amx, out: Out<'_, '_>, (x, steps): (&[u16], usize), first: usize, b: *const u16, deep: usize) {
+    let Out { tile, cols, fresh } = out;
+    let rows = tile.rows();
+    let (c, c_row) = tile.as_mut_ptr();
+    assert!(x.len() >= rows.end.next_multiple_of(BLOCK) * steps * DEEP && first + deep <= steps);
+    for row in rows.clone().step_by(BLOCK) {
+        let band = |i: usize| x[(row / SIDE + i) * steps * TILE + first * TILE..].as_ptr();
+        let a = [band(0), band(1)];
+        let count = BLOCK.min(rows.end - row);
+        // SAFETY: A's tiles were checked above, B is the caller's; a whole block of results lies within the tile, or in `edge`.
+        unsafe {
+            let c = c.add((row - rows.start) * c_row + cols.start);
+            if count == BLOCK && cols.len() == BLOCK {
+                amx.multiply(a, b, deep, c, c_row * 4, fresh);
+                continue;
+            }
+            let mut edge = Edge([0.0; BLOCK * BLOCK]);
+            for i in (0..count).filter(|_| !fresh) {
+                core::ptr::copy_nonoverlapping(c.add(i * c_row), edge.0.as_mut_ptr().add(i * BLOCK), cols.len());
+            }
+            amx.multiply(a, b, deep, edge.0.as_mut_ptr(), BLOCK * 4, fresh);
+            for i in 0..count {
+                core::ptr::copy_nonoverlapping(edge.0.as_ptr().add(i * BLOCK), c.add(i * c_row), cols.len());
+            }
+        }
+    }
+}
+
+/// `dx (+)= alpha · dy W` on a tile; `dy` in tiles.
+pub(super) struct Backward<'a, 't> {
+    pub(super) amx: Amx,
+    pub(super) tile: &'a mut Tile<'t>,
+    pub(super) dy: &'a [u16],
+    pub(super) w: &'a Matrix<'a>,
+    pub(super) alpha: f32,
+    pub(super) into: Into,
+}
+
+impl Op for Backward<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Backward { amx, tile, dy, w, alpha, into } = self;
+        let (cols, steps) = (tile.cols(), w.rows.div_ceil(DEEP));
+        assert!(cols.end <= w.cols && cols.len() <= SPAN && tile.rows().start.is_multiple_of(BLOCK));
+        let mut panel = Panel(MaybeUninit::uninit());
+        let panel = panel.0.as_mut_ptr().cast::<u16>();
+        amx.configure();
+        for start in (0..w.rows).step_by(BACKWARD_DEPTH) {
+            let depth = BACKWARD_DEPTH.min(w.rows - start);
+            // SAFETY: the panel holds as much; rows and columns are W's.
+            unsafe { pack_pairs(s, amx, w, start..start + depth, cols.clone(), alpha, panel) };
+            for col in (0..cols.len()).step_by(BLOCK) {
+                let out = Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh: into == Into::Set && start == 0 };
+                // SAFETY: the panel was packed just before: for every 32 columns so many pairs of tiles.
+                unsafe { product(amx, out, (dy, steps), start / DEEP, panel.add(col * BACKWARD_DEPTH), depth.div_ceil(DEEP)) };
+            }
+        }
+        amx.release();
+    }
+}
+
+/// Columns `cols` (at most SPAN) of rows `rows` of W: for every 32 columns, `[rows / 32][2]` tiles, `BACKWARD_DEPTH · 32` numbers after those before.
+///
+/// # Safety
+/// As [`pack_turned`].
+#[inline(always)]
+unsafe fn pack_pairs<S: Simd>(s: S, amx: Amx, w: &Matrix<'_>, rows: Range<usize>, cols: Range<usize>, alpha: f32, panel: *mut u16) {
+    let mut decoded = [[0.0f32; SPAN]; 2];
+    for row in (0..rows.len().next_multiple_of(DEEP)).step_by(2) {
+        for (i, to) in decoded.iter_mut().enumerate() {
+            if row + i < rows.len() {
+                decode_into(s, w, rows.start + row + i, cols.start, &mut to[..cols.len()]);
+                scale(&mut to[..cols.len()], alpha);
+            } else {
+                to.fill(0.0);
+            }
+        }
+        for col in (0..cols.len().next_multiple_of(BLOCK)).step_by(SIDE) {
+            let tile = row / DEEP * 2 + col % BLOCK / SIDE;
+            // SAFETY: sixteen numbers of both rows; a line of a tile within the panel.
+            unsafe {
+                let to = panel.add(col / BLOCK * BLOCK * BACKWARD_DEPTH + tile * TILE + row % DEEP / 2 * DEEP);
+                amx.pair(decoded[0].as_ptr().add(col), decoded[1].as_ptr().add(col), to);
+            }
+        }
+    }
+}
