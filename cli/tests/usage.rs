@@ -9,7 +9,8 @@ use common::Home;
 fn help_and_version_succeed_and_wrong_usage_is_status_2() {
     let home = Home::new();
     assert!(home.ok("--version").starts_with("attune "));
-    for command in ["demo", "run", "tune", "eval", "logprobs", "plan", "inspect", "tokenize", "data check", "data render", "adapter import"]
+    for command in
+        ["demo", "run", "tune", "eval", "logprobs", "plan", "inspect", "tokenize", "bench", "data check", "data render", "adapter import"]
     {
         let help = home.ok(&format!("{command} --help"));
         assert!(help.contains("Usage: attune"), "{command}: {help}");

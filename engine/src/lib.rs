@@ -24,8 +24,11 @@
 //! # [`plan`] and [`memory`]: memory before it is taken, and as it is
 //!
 //! # [`adapter`] and [`checkpoint`]: files
+//!
+//! # [`bench`]: how fast it is, and what the machine could do
 
 pub mod adapter;
+pub mod bench;
 pub mod chat;
 pub mod checkpoint;
 pub mod data;

@@ -36,3 +36,20 @@ impl Meter {
         self.start.map(|_| self.peak)
     }
 }
+
+/// Bytes of this process that are resident now without the pages of `file`, which it has mapped. `None` where the system does not say.
+#[must_use]
+pub fn resident_without(file: &std::path::Path) -> Option<u64> {
+    let file = file.canonicalize().ok()?;
+    let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let (mut counts, mut kib) = (true, 0);
+    for line in maps.lines() {
+        if let Some(rss) = line.strip_prefix("Rss:") {
+            kib += if counts { rss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? } else { 0 };
+        } else if line.split_ascii_whitespace().next().is_some_and(|first| !first.ends_with(':')) {
+            // Addresses, permissions, offset, device, inode, path: the head of a mapping.
+            counts = line.find('/').and_then(|at| line.get(at..)).is_none_or(|path| std::path::Path::new(path) != file);
+        }
+    }
+    Some(kib * 1024)
+}

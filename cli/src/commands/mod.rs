@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod adapter;
+mod bench;
 mod data;
 mod demo;
 mod eval;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     /// Look into data sets
     #[command(subcommand)]
     Data(data::Data),
+    /// Measure how fast a model answers and learns here, and what the machine could do
+    Bench(bench::Bench),
     /// Bring adapters in and out
     #[command(subcommand)]
     Adapter(adapter::Adapter),
@@ -56,6 +59,7 @@ impl Command {
             Command::Inspect(command) => command.run(out),
             Command::Tokenize(command) => command.run(out),
             Command::Data(command) => command.run(out),
+            Command::Bench(command) => command.run(out),
             Command::Adapter(command) => command.run(out),
         }
     }

@@ -40,6 +40,7 @@ pub use error::TokenizerError;
 pub use vocabulary::{TokenType, Vocabulary};
 
 use attune_core::gguf::Gguf;
+pub(crate) use bytes::char_of as byte_character;
 use error::Result;
 use pieces::Pieces;
 use pretokenizer::PreTokenizer;

@@ -396,7 +396,11 @@ impl TuneOptions {
     }
 }
 
-fn trainer(model: &Model, planned: &plan::Planned<attune_core::plan::TuneLayout>, options: &TuneOptions) -> Result<Trainer<CpuTarget>> {
+pub(crate) fn trainer(
+    model: &Model,
+    planned: &plan::Planned<attune_core::plan::TuneLayout>,
+    options: &TuneOptions,
+) -> Result<Trainer<CpuTarget>> {
     let cpu = attune_cpu::Options { threads: options.threads, precision: options.precision };
     let mut target = attune_cpu::target(cpu, Some(model.weight_bytes()))?;
     let totals = planned.layout.totals;

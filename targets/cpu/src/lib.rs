@@ -17,6 +17,9 @@
 //!
 //! How fast they are: `cargo run --release -p attune-cpu --example kernels`.
 //!
+//! # `limits`: what the machine can do at most
+//! Loops that do nothing but read, or nothing but multiply, to hold kernels against.
+//!
 //! ```
 //! use attune_core::arena::{Buf, Region};
 //! use attune_core::target::{Rows, Slot, Target};
@@ -37,6 +40,7 @@
 mod error;
 mod isa;
 mod kernels;
+pub mod limits;
 mod memory;
 mod pool;
 mod simd;
