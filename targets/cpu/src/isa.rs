@@ -16,11 +16,15 @@ pub enum Isa {
     Amx,
     /// AArch64 with NEON.
     Neon,
+    /// AArch64 with FEAT_DotProd besides: Cortex-A55, A75, A76 and later.
+    DotProd,
+    /// AArch64 with FEAT_DotProd and FEAT_I8MM: Armv8.6 and 9, Cortex-A510, A710, X2 and later.
+    I8mm,
 }
 
 impl Isa {
     /// All of them, the best last.
-    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Amx];
+    pub const ALL: [Isa; 7] = [Isa::Scalar, Isa::Neon, Isa::DotProd, Isa::I8mm, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     /// The best one that this processor has.
     #[must_use]
@@ -41,6 +45,10 @@ impl Isa {
             Isa::Amx => crate::simd::amx::Amx::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => crate::simd::Neon::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::DotProd => crate::simd::DotProd::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => crate::simd::I8mm::detect().is_some(),
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -55,6 +63,8 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
             Isa::Neon => "neon",
+            Isa::DotProd => "dotprod",
+            Isa::I8mm => "i8mm",
         }
     }
 }

@@ -234,7 +234,16 @@ fn every_kernel_has_a_name_and_this_runner_runs_those_it_should() {
     for kernel in attune_cpu::kernels().filter(|k| !k.available()) {
         println!("skipped: {kernel}");
     }
-    for name in ["scalar_q8_0_f32", "avx2_q4_k_f32", "avx512_q6_k_f32", "neon_bf16_f32", "avx2_q8_0_q8", "neon_q4_k_q8"] {
+    for name in [
+        "scalar_q8_0_f32",
+        "avx2_q4_k_f32",
+        "avx512_q6_k_f32",
+        "neon_bf16_f32",
+        "dotprod_q5_1_f32",
+        "i8mm_q4_0_q8",
+        "avx2_q8_0_q8",
+        "neon_q4_k_q8",
+    ] {
         assert!(names.iter().any(|n| n == name), "{name} is missing from {names:?}");
     }
     #[cfg(target_arch = "x86_64")]
@@ -245,6 +254,12 @@ fn every_kernel_has_a_name_and_this_runner_runs_those_it_should() {
         assert_eq!(run, 4, "Q8_0, Q4_0, Q4_K and Q6_K");
         assert_ne!(Isa::detect(), Isa::Scalar);
     }
+    // A runner that knows its processor says what must have run: ATTUNE_EXPECT_ISA=neon,dotprod.
+    if let Ok(expected) = std::env::var("ATTUNE_EXPECT_ISA") {
+        let have: Vec<&str> = Isa::ALL.into_iter().filter(|&i| i != Isa::Scalar && i.available()).map(Isa::name).collect();
+        assert_eq!(have.join(","), expected, "the instruction sets of this processor, and those that the runner expects");
+        assert_eq!(Some(Isa::detect().name()), have.last().copied(), "the best one is chosen");
+    }
     #[cfg(target_arch = "aarch64")]
-    assert_eq!(Isa::detect(), Isa::Neon);
+    assert_ne!(Isa::detect(), Isa::Scalar);
 }

@@ -44,6 +44,16 @@ pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
             Some(s) => Ok(s.vectorize(op)),
             None => Err(op),
         },
+        #[cfg(target_arch = "aarch64")]
+        Isa::DotProd => match crate::simd::DotProd::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Isa::I8mm => match crate::simd::I8mm::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
         _ => Err(op),
     }
 }

@@ -15,7 +15,13 @@ mod avx2_q8;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_blocks;
+#[cfg(target_arch = "aarch64")]
+mod neon_decode;
 #[cfg(target_arch = "aarch64")]
 mod neon_q8;
 
@@ -24,7 +30,7 @@ pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::Neon;
+pub(crate) use neon::{DotProd, I8mm, Neon};
 
 use attune_core::quant::{Type, q8};
 

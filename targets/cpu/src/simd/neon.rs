@@ -1,117 +1,132 @@
-//! NEON: four lanes.
+//! AArch64: vectors of four f32s, the same for all tokens. What the tokens differ in is how they multiply bytes.
+#![allow(unsafe_code)]
 
-use super::{Op, Simd, decode_as, neon_q8, transpose_rest};
-use attune_core::quant::{
-    Bf16Block, F16Block, F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type, q8,
-};
+use super::dotprod::Sdot;
+use super::neon_q8::{Mull, dots};
+use super::{Op, Simd, neon_decode, transpose_rest};
+use attune_core::quant::{Type, q8};
 use core::arch::aarch64::*;
+use std::arch::is_aarch64_feature_detected;
 
-/// The token.
-#[derive(Clone, Copy)]
-pub(crate) struct Neon(());
+/// A token and its vectors.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, $features:literal, $dot:ty, $has:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name(());
 
-impl Neon {
-    /// Where the processor has NEON.
-    #[inline]
-    pub(crate) fn detect() -> Option<Neon> {
-        std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
-    }
-}
+        impl $name {
+            /// Where the processor has all of it.
+            #[inline]
+            pub(crate) fn detect() -> Option<$name> {
+                $has.then_some($name(()))
+            }
 
-impl Simd for Neon {
-    type V = float32x4_t;
-    const LANES: usize = 4;
-    const MR: usize = 4;
-    const NV: usize = 4;
-
-    #[inline(always)]
-    fn vectorize<O: Op>(self, op: O) -> O::Out {
-        #[target_feature(enable = "neon")]
-        fn go<O: Op>(s: Neon, op: O) -> O::Out {
-            op.run(s)
+            /// As core's `dot_q8`, to the bit, for rows that lie one after the other: one for each element of `out`.
+            #[inline(always)]
+            pub(super) fn dots_q8(self, ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn go(ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
+                    // SAFETY: this function is compiled for these features.
+                    unsafe { dots::<$dot>(ty, rows, x, out) }
+                }
+                // SAFETY: the token exists, so the processor has these features.
+                unsafe { go(ty, rows, x, out) }
+            }
         }
-        // SAFETY: the token exists, so the processor has NEON.
-        unsafe { go(self, op) }
-    }
 
-    #[inline(always)]
-    fn zero(self) -> float32x4_t {
-        // SAFETY: the token exists, so the processor has NEON.
-        unsafe { vdupq_n_f32(0.0) }
-    }
+        impl Simd for $name {
+            type V = float32x4_t;
+            const LANES: usize = 4;
+            const MR: usize = 6;
+            const NV: usize = 4;
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> float32x4_t {
-        // SAFETY: as in `zero`.
-        unsafe { vdupq_n_f32(x) }
-    }
+            #[inline(always)]
+            fn vectorize<O: Op>(self, op: O) -> O::Out {
+                #[target_feature(enable = $features)]
+                fn go<O: Op>(s: $name, op: O) -> O::Out {
+                    op.run(s)
+                }
+                // SAFETY: the token exists, so the processor has these features.
+                unsafe { go(self, op) }
+            }
 
-    #[inline(always)]
-    unsafe fn load(self, at: *const f32) -> float32x4_t {
-        // SAFETY: readable by this function's contract; the processor has NEON.
-        unsafe { vld1q_f32(at) }
-    }
+            #[inline(always)]
+            fn zero(self) -> float32x4_t {
+                // SAFETY: the token exists, so the processor has NEON.
+                unsafe { vdupq_n_f32(0.0) }
+            }
 
-    #[inline(always)]
-    unsafe fn store(self, at: *mut f32, v: float32x4_t) {
-        // SAFETY: writable by this function's contract; the processor has NEON.
-        unsafe { vst1q_f32(at, v) }
-    }
+            #[inline(always)]
+            fn splat(self, x: f32) -> float32x4_t {
+                // SAFETY: as in `zero`.
+                unsafe { vdupq_n_f32(x) }
+            }
 
-    #[inline(always)]
-    fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-        // SAFETY: as in `zero`.
-        unsafe { vfmaq_f32(c, a, b) }
-    }
+            #[inline(always)]
+            unsafe fn load(self, at: *const f32) -> float32x4_t {
+                // SAFETY: readable by this function's contract; the processor has NEON.
+                unsafe { vld1q_f32(at) }
+            }
 
-    #[inline(always)]
-    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        // SAFETY: as in `zero`.
-        unsafe { vaddq_f32(a, b) }
-    }
+            #[inline(always)]
+            unsafe fn store(self, at: *mut f32, v: float32x4_t) {
+                // SAFETY: writable by this function's contract; the processor has NEON.
+                unsafe { vst1q_f32(at, v) }
+            }
 
-    #[inline(always)]
-    fn sum(self, v: float32x4_t) -> f32 {
-        // SAFETY: as in `zero`.
-        unsafe { vaddvq_f32(v) }
-    }
+            #[inline(always)]
+            fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+                // SAFETY: as in `zero`.
+                unsafe { vfmaq_f32(c, a, b) }
+            }
 
-    #[inline(always)]
-    fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
-        // SAFETY: the token exists, so the processor has NEON.
-        unsafe { decode(ty, blocks, out) }
-    }
+            #[inline(always)]
+            fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+                // SAFETY: as in `zero`.
+                unsafe { vaddq_f32(a, b) }
+            }
 
-    #[inline(always)]
-    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
-        // SAFETY: the token exists, so the processor has NEON.
-        unsafe { neon_q8::dot(ty, blocks, x) }
-    }
+            #[inline(always)]
+            fn sum(self, v: float32x4_t) -> f32 {
+                // SAFETY: as in `zero`.
+                unsafe { vaddvq_f32(v) }
+            }
 
-    #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
-        // SAFETY: the addresses by this function's contract; the processor has NEON.
-        unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
-    }
+            #[inline(always)]
+            fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
+                // SAFETY: the token exists, so the processor has NEON.
+                unsafe { neon_decode::decode(ty, blocks, out) }
+            }
+
+            #[inline(always)]
+            fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
+                let mut out = [f32::NAN];
+                self.dots_q8(ty, blocks, x, &mut out);
+                out[0]
+            }
+
+            #[inline(always)]
+            unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
+                // SAFETY: the addresses by this function's contract; the processor has NEON.
+                unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
+            }
+        }
+    };
 }
 
-/// All formats: core's definition, compiled here: plain multiplications and additions, which come out the same.
-#[target_feature(enable = "neon")]
-fn decode(ty: Type, blocks: &[u8], out: &mut [f32]) {
-    match ty {
-        Type::F32 => decode_as::<F32Block>(blocks, out),
-        Type::F16 => decode_as::<F16Block>(blocks, out),
-        Type::BF16 => decode_as::<Bf16Block>(blocks, out),
-        Type::Q8_0 => decode_as::<Q8_0Block>(blocks, out),
-        Type::Q4_0 => decode_as::<Q4_0Block>(blocks, out),
-        Type::Q4_1 => decode_as::<Q4_1Block>(blocks, out),
-        Type::Q5_0 => decode_as::<Q5_0Block>(blocks, out),
-        Type::Q5_1 => decode_as::<Q5_1Block>(blocks, out),
-        Type::Q4K => decode_as::<Q4KBlock>(blocks, out),
-        Type::Q5K => decode_as::<Q5KBlock>(blocks, out),
-        Type::Q6K => decode_as::<Q6KBlock>(blocks, out),
-    }
-}
+token!(
+    /// NEON alone.
+    Neon, "neon", Mull, is_aarch64_feature_detected!("neon")
+);
+token!(
+    /// NEON and FEAT_DotProd.
+    DotProd, "neon,dotprod", Sdot, Neon::detect().is_some() && is_aarch64_feature_detected!("dotprod")
+);
+token!(
+    /// NEON, FEAT_DotProd and FEAT_I8MM.
+    I8mm, "neon,dotprod,i8mm", Sdot, DotProd::detect().is_some() && is_aarch64_feature_detected!("i8mm")
+);
 
 /// # Safety
 /// As [`Simd::transpose`].

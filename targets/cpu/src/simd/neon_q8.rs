@@ -1,62 +1,368 @@
-//! Products of quantised rows with 8-bit activations, with plain NEON: core's `dot_q8` to the bit. Only the integer sums are vectors; they are exact.
+//! Products of quantised rows with one row of 8-bit activations: core's `dot_q8` to the bit, several rows at once, so that activations are loaded once.
+//!
+//! Integer sums are exact in any order. What follows them is done for four groups of 32 at a time, each in the running sum that its index names, as the
+//! definition has it. Written over [`Dot`]: plain NEON multiplies in 16 bits, other tokens have instructions of their own.
+#![allow(unsafe_code)]
 
+use super::neon_blocks::{Group, Small, Super, half, halves, q6_half};
 use attune_core::quant::q8::Row;
-use attune_core::quant::{Q4_0Block, Q4KBlock, Q6KBlock, Q8_0Block, Q8_LANES, Type, blocks_of, dot_q8, fold};
+use attune_core::quant::{
+    Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Q8_LANES, Type, fold,
+};
 use core::arch::aarch64::*;
 
-/// As core's `dot_q8`; NaN where that gives an error.
-#[target_feature(enable = "neon")]
-pub(super) fn dot(ty: Type, blocks: &[u8], x: Row<'_>) -> f32 {
-    let mut sums = [0.0f32; Q8_LANES];
-    let parts = x.qs().iter().zip(x.scales()).enumerate();
-    match ty {
-        Type::Q8_0 => {
-            for ((g, (x, dx)), b) in parts.zip(blocks_of::<Q8_0Block>(blocks)) {
-                let sum = sum16(&b.qs[..16], &x[..16]) + sum16(&b.qs[16..], &x[16..]);
-                sums[g % Q8_LANES] += dx * (b.d.get() * sum as f32);
-            }
-        }
-        Type::Q4_0 => {
-            for ((g, (x, dx)), b) in parts.zip(blocks_of::<Q4_0Block>(blocks)) {
-                let q: [i8; 32] = core::array::from_fn(|i| ((b.qs[i % 16] >> (i / 16 * 4)) & 15) as i8 - 8);
-                let sum = sum16(&q[..16], &x[..16]) + sum16(&q[16..], &x[16..]);
-                sums[g % Q8_LANES] += dx * (b.d.get() * sum as f32);
-            }
-        }
-        Type::Q4K => {
-            let rows = x.qs().as_chunks::<8>().0.iter().zip(x.scales().as_chunks::<8>().0.iter().zip(x.sums().as_chunks::<8>().0));
-            for (b, (xs, (dx, x_sums))) in blocks_of::<Q4KBlock>(blocks).iter().zip(rows) {
-                let (d, m, (scales, minimums), q) = (b.d.get(), b.dmin.get(), b.scales.unpack(), b.integers());
-                for s in 0..8 {
-                    let q: &[i8; 32] = bytemuck::cast_ref(&q[s]);
-                    let sum = sum16(&q[..16], &xs[s][..16]) + sum16(&q[16..], &xs[s][16..]);
-                    let (product, offset) = (i32::from(scales[s]) * sum, i32::from(minimums[s]) * x_sums[s]);
-                    sums[s] += dx[s] * (d * product as f32 - m * offset as f32);
-                }
-            }
-        }
-        Type::Q6K => {
-            let rows = x.qs().as_chunks::<8>().0.iter().zip(x.scales().as_chunks::<8>().0);
-            for (b, (xs, dx)) in blocks_of::<Q6KBlock>(blocks).iter().zip(rows) {
-                let (d, q, scales) = (b.d.get(), b.integers(), b.scales.as_chunks::<2>().0);
-                for s in 0..8 {
-                    let (low, high) = (sum16(&q[s][..16], &xs[s][..16]), sum16(&q[s][16..], &xs[s][16..]));
-                    let sum = i32::from(scales[s][0]) * low + i32::from(scales[s][1]) * high;
-                    sums[s] += dx[s] * (d * sum as f32);
-                }
-            }
-        }
-        _ => return dot_q8(ty, blocks, x).unwrap_or(f32::NAN),
-    }
-    fold(sums)
+/// Sums of products of signed bytes.
+pub(super) trait Dot {
+    /// Four sums that together are `Σ w·x` over sixteen bytes.
+    ///
+    /// # Safety
+    /// The processor must have the instructions.
+    unsafe fn half(w: int8x16_t, x: int8x16_t) -> int32x4_t;
+
+    /// Four sums that together are `Σ w·x` over a group of 32; `narrow`: the weights lie between −64 and 63.
+    ///
+    /// # Safety
+    /// The processor must have the instructions.
+    unsafe fn group(w: Group, x: Group, narrow: bool) -> int32x4_t;
 }
 
-/// `Σ w·x` of sixteen bytes each.
-#[target_feature(enable = "neon")]
-fn sum16(w: &[i8], x: &[i8]) -> i32 {
-    assert!(w.len() == 16 && x.len() == 16);
-    // SAFETY: sixteen bytes of each are read, which are there.
-    let (w, x) = unsafe { (vld1q_s8(w.as_ptr()), vld1q_s8(x.as_ptr())) };
-    let (low, high) = (vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x));
-    vaddvq_s32(vpadalq_s16(vpaddlq_s16(low), high))
+/// Plain NEON. Two products fit into 16 bits, since activations are never −128; four if the weights are narrow.
+pub(super) enum Mull {}
+
+impl Dot for Mull {
+    #[inline(always)]
+    unsafe fn half(w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON, by this function's contract.
+        unsafe { vpaddlq_s16(vmlal_high_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), w, x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn group(w: Group, x: Group, narrow: bool) -> int32x4_t {
+        // SAFETY: NEON, by this function's contract.
+        unsafe {
+            let first = vmlal_high_s8(vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0])), w[0], x[0]);
+            if narrow {
+                return vpaddlq_s16(vmlal_high_s8(vmlal_s8(first, vget_low_s8(w[1]), vget_low_s8(x[1])), w[1], x[1]));
+            }
+            let second = vmlal_high_s8(vmull_s8(vget_low_s8(w[1]), vget_low_s8(x[1])), w[1], x[1]);
+            vpadalq_s16(vpaddlq_s16(first), second)
+        }
+    }
+}
+
+/// `out[r] = dot_q8(row r, x)`; `out` stays as it is where `rows` and `x` do not belong together, or where the format has no integers.
+///
+/// # Safety
+/// The processor must have `D`'s instructions.
+#[inline(always)]
+pub(super) unsafe fn dots<D: Dot>(ty: Type, rows: &[u8], x: Row<'_>, out: &mut [f32]) {
+    // SAFETY: the instructions by this function's contract.
+    unsafe {
+        match ty {
+            Type::F32 | Type::F16 | Type::BF16 => (),
+            Type::Q8_0 => each::<Q8_0Block, D, 4>(rows, x, out),
+            Type::Q4_0 => each::<Q4_0Block, D, 4>(rows, x, out),
+            Type::Q4_1 => each::<Q4_1Block, D, 4>(rows, x, out),
+            Type::Q5_0 => each::<Q5_0Block, D, 4>(rows, x, out),
+            Type::Q5_1 => each::<Q5_1Block, D, 4>(rows, x, out),
+            Type::Q4K => each::<Q4KBlock, D, 2>(rows, x, out),
+            Type::Q5K => each::<Q5KBlock, D, 2>(rows, x, out),
+            Type::Q6K => each::<Q6KBlock, D, 2>(rows, x, out),
+        }
+    }
+}
+
+/// A format's products.
+trait Rows: Block {
+    /// The products of `R` rows with `x`.
+    ///
+    /// # Safety
+    /// `rows` must be rows of as many weights as `x` has activations, and the processor must have `D`'s instructions.
+    unsafe fn products<D: Dot, const R: usize>(rows: [*const Self; R], x: Row<'_>) -> [f32; R];
+}
+
+macro_rules! rows {
+    ($($block:ty: $f:ident $(<$same:ty>)?),*) => { $(
+        impl Rows for $block {
+            #[inline(always)]
+            unsafe fn products<D: Dot, const R: usize>(rows: [*const Self; R], x: Row<'_>) -> [f32; R] {
+                // SAFETY: the same contract.
+                unsafe { $f::<$($same,)? D, R>(rows, x) }
+            }
+        }
+    )* };
+}
+
+rows!(
+    Q8_0Block: small<Self>, Q4_0Block: small<Self>, Q4_1Block: small<Self>, Q5_0Block: small<Self>, Q5_1Block: small<Self>,
+    Q4KBlock: large<Self>, Q5KBlock: large<Self>, Q6KBlock: q6_k
+);
+
+/// `R` rows at a time, then one by one.
+///
+/// # Safety
+/// The processor must have `D`'s instructions.
+#[inline(always)]
+unsafe fn each<B: Rows, D: Dot, const R: usize>(rows: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let len = match B::TYPE.row_bytes(x.len()) {
+        Some(len) if len > 0 && rows.len() >= len * out.len() => len,
+        _ => return,
+    };
+    let (groups, rest) = out.as_chunks_mut::<R>();
+    let first = groups.len() * R;
+    for (i, out) in groups.iter_mut().enumerate() {
+        // SAFETY: rows of `len` bytes, all within `rows`.
+        *out = unsafe { B::products::<D, R>(core::array::from_fn(|r| rows[(i * R + r) * len..].as_ptr().cast()), x) };
+    }
+    for (i, out) in rest.iter_mut().enumerate() {
+        // SAFETY: as above.
+        [*out] = unsafe { B::products::<D, 1>([rows[(first + i) * len..].as_ptr().cast()], x) };
+    }
+}
+
+/// Two times four running sums.
+type Sums = [float32x4_t; 2];
+
+#[inline(always)]
+fn folded<const R: usize>(sums: [Sums; R]) -> [f32; R] {
+    sums.map(|[low, high]| {
+        let mut lanes = [0.0; Q8_LANES];
+        // SAFETY: 8 f32s are written: what the array holds.
+        unsafe {
+            vst1q_f32(lanes.as_mut_ptr(), low);
+            vst1q_f32(lanes.as_mut_ptr().add(4), high);
+        }
+        fold(lanes)
+    })
+}
+
+/// The sums of four vectors' lanes, in order.
+#[inline(always)]
+unsafe fn totals(p: [int32x4_t; 4]) -> int32x4_t {
+    // SAFETY: NEON, by this function's contract.
+    unsafe { vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3])) }
+}
+
+/// The integers of a group of activations.
+///
+/// # Safety
+/// There must be as many groups.
+#[inline(always)]
+unsafe fn activations(x: Row<'_>, g: usize) -> Group {
+    // SAFETY: group `g` is there by this function's contract.
+    unsafe {
+        let at = x.qs().as_ptr().add(g).cast::<i8>();
+        [vld1q_s8(at), vld1q_s8(at.add(16))]
+    }
+}
+
+/// Formats with a group a block.
+///
+/// # Safety
+/// `rows` must be rows of as many blocks as `x` has groups; the processor must have `D`'s instructions.
+#[inline(always)]
+unsafe fn small<B: Small, D: Dot, const R: usize>(rows: [*const B; R], x: Row<'_>) -> [f32; R] {
+    let groups = x.qs().len();
+    // SAFETY: all groups lie below `groups`.
+    unsafe {
+        let mut sums = [[vdupq_n_f32(0.0); 2]; R];
+        let mut g = 0;
+        while g + 8 <= groups {
+            four::<B, D, R, 4>(rows, x, g, &mut sums, 0);
+            four::<B, D, R, 4>(rows, x, g + 4, &mut sums, 1);
+            g += 8;
+        }
+        let mut side = 0;
+        if g + 4 <= groups {
+            four::<B, D, R, 4>(rows, x, g, &mut sums, 0);
+            (g, side) = (g + 4, 1);
+        }
+        // What is left: the missing groups add +0, which changes no sum, as none of them is ever -0.
+        match groups - g {
+            1 => four::<B, D, R, 1>(rows, x, g, &mut sums, side),
+            2 => four::<B, D, R, 2>(rows, x, g, &mut sums, side),
+            3 => four::<B, D, R, 3>(rows, x, g, &mut sums, side),
+            _ => (),
+        }
+        folded(sums)
+    }
+}
+
+/// `N` groups, 4 or what is left of a row: `sum += dx · (d · Σ q·x)`, or `sum += dx · (d · Σ q·x + m · Σ x)`.
+///
+/// # Safety
+/// As [`small`]; groups `g..g + N` must be there.
+#[inline(always)]
+unsafe fn four<B: Small, D: Dot, const R: usize, const N: usize>(
+    rows: [*const B; R],
+    x: Row<'_>,
+    g: usize,
+    sums: &mut [Sums; R],
+    side: usize,
+) {
+    // SAFETY: groups `g..g + N` of every row and of x, by this function's contract.
+    unsafe {
+        let (mut dx, mut x_sums) = ([0.0f32; 4], [0i32; 4]);
+        dx[..N].copy_from_slice(x.scales().get_unchecked(g..g + N));
+        x_sums[..N].copy_from_slice(x.sums().get_unchecked(g..g + N));
+        let (dx, x_sums) = (vld1q_f32(dx.as_ptr()), vld1q_s32(x_sums.as_ptr()));
+        let xs: [Group; N] = core::array::from_fn(|i| activations(x, g + i));
+        for r in 0..R {
+            let b = rows[r].add(g);
+            let (mut p, mut d, mut m) = ([vdupq_n_s32(0); 4], [Half::default(); 4], [Half::default(); 4]);
+            for i in 0..N {
+                let b = &*b.add(i);
+                p[i] = D::group(b.stored(), xs[i], B::NARROW);
+                (d[i], m[i]) = (b.d(), b.m());
+            }
+            let mut sum = totals(p);
+            if B::OFFSET != 0 {
+                sum = vmlsq_s32(sum, x_sums, vdupq_n_s32(i32::from(B::OFFSET)));
+            }
+            let mut value = vmulq_f32(halves(d), vcvtq_f32_s32(sum));
+            if B::MIN {
+                value = vaddq_f32(value, vmulq_f32(halves(m), vcvtq_f32_s32(x_sums)));
+            }
+            sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
+        }
+    }
+}
+
+/// Four of eight bytes as integers of 32 bits.
+#[inline(always)]
+unsafe fn widen(bytes: [u8; 8]) -> [int32x4_t; 2] {
+    // SAFETY: 8 bytes are read: what the array holds.
+    unsafe {
+        let wide = vmovl_u8(vld1_u8(bytes.as_ptr()));
+        [vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))), vreinterpretq_s32_u32(vmovl_high_u16(wide))]
+    }
+}
+
+/// Q4_K and Q5_K: `sum += dx · (d · (scale · Σ q·x) − dmin · (minimum · Σ x))`.
+///
+/// # Safety
+/// `rows` must be rows of as many blocks as `x` has eight groups; the processor must have `D`'s instructions.
+#[inline(always)]
+unsafe fn large<B: Super, D: Dot, const R: usize>(rows: [*const B; R], x: Row<'_>) -> [f32; R] {
+    // SAFETY: every block lies in its row and every group in x, by this function's contract.
+    unsafe {
+        let mut sums = [[vdupq_n_f32(0.0); 2]; R];
+        for block in 0..x.qs().len() / 8 {
+            let each: [_; R] = core::array::from_fn(|r| {
+                let b = &*rows[r].add(block);
+                let ([d, dmin], (scales, minimums)) = (b.d().map(half), b.scales().unpack());
+                (b, d, dmin, widen(scales), widen(minimums))
+            });
+            for side in 0..2 {
+                let g = 8 * block + 4 * side;
+                let xs: [Group; 4] = core::array::from_fn(|i| activations(x, g + i));
+                let (dx, x_sums) = (vld1q_f32(x.scales().as_ptr().add(g)), vld1q_s32(x.sums().as_ptr().add(g)));
+                for r in 0..R {
+                    let (b, d, dmin, scales, minimums) = each[r];
+                    let (first, second) = (b.pair(2 * side), b.pair(2 * side + 1));
+                    let p = [
+                        D::group(first[0], xs[0], true),
+                        D::group(first[1], xs[1], true),
+                        D::group(second[0], xs[2], true),
+                        D::group(second[1], xs[3], true),
+                    ];
+                    let product = vcvtq_f32_s32(vmulq_s32(totals(p), scales[side]));
+                    let offset = vcvtq_f32_s32(vmulq_s32(x_sums, minimums[side]));
+                    let value = vsubq_f32(vmulq_n_f32(product, d), vmulq_n_f32(offset, dmin));
+                    sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
+                }
+            }
+        }
+        folded(sums)
+    }
+}
+
+/// Q6_K: `sum += dx · (d · (scale₀ · Σ₀ q·x + scale₁ · Σ₁ q·x))`.
+///
+/// # Safety
+/// `rows` must be rows of as many blocks as `x` has eight groups; the processor must have `D`'s instructions.
+#[inline(always)]
+unsafe fn q6_k<D: Dot, const R: usize>(rows: [*const Q6KBlock; R], x: Row<'_>) -> [f32; R] {
+    // SAFETY: every block lies in its row and every group in x, by this function's contract.
+    unsafe {
+        let mut sums = [[vdupq_n_f32(0.0); 2]; R];
+        for block in 0..x.qs().len() / 8 {
+            for side in 0..2 {
+                let g = 8 * block + 4 * side;
+                let xs: [Group; 4] = core::array::from_fn(|i| activations(x, g + i));
+                let dx = vld1q_f32(x.scales().as_ptr().add(g));
+                for r in 0..R {
+                    let b = &*rows[r].add(block);
+                    let q = q6_half(b, side);
+                    let scales = vmovl_s8(vld1_s8(b.scales.as_ptr().add(8 * side)));
+                    let mut p = [vdupq_n_s32(0); 4];
+                    for i in 0..4 {
+                        p[i] = vpaddq_s32(D::half(q[i][0], xs[i][0]), D::half(q[i][1], xs[i][1]));
+                    }
+                    // Scale by scale, then the two of each group together.
+                    let low = vmulq_s32(vpaddq_s32(p[0], p[1]), vmovl_s16(vget_low_s16(scales)));
+                    let high = vmulq_s32(vpaddq_s32(p[2], p[3]), vmovl_high_s16(scales));
+                    let sum = vpaddq_s32(low, high);
+                    let value = vmulq_n_f32(vcvtq_f32_s32(sum), half(b.d));
+                    sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
+                }
+            }
+        }
+        folded(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{DotProd, I8mm, Neon};
+    use super::*;
+    use crate::Isa;
+    use attune_core::quant::{self, q8};
+
+    /// `None` where the processor lacks the instructions.
+    fn dots(isa: Isa, ty: Type, rows: &[u8], x: Row<'_>, count: usize) -> Option<Vec<u32>> {
+        let mut out = vec![0.0; count];
+        match isa {
+            Isa::Neon => Neon::detect()?.dots_q8(ty, rows, x, &mut out),
+            Isa::DotProd => DotProd::detect()?.dots_q8(ty, rows, x, &mut out),
+            _ => I8mm::detect()?.dots_q8(ty, rows, x, &mut out),
+        }
+        Some(out.iter().map(|x| x.to_bits()).collect())
+    }
+
+    #[test]
+    fn rows_multiplied_together_are_the_references_to_the_bit() {
+        for isa in [Isa::Neon, Isa::DotProd, Isa::I8mm] {
+            if !isa.available() {
+                println!("skipped: {isa} products with 8-bit activations");
+                continue;
+            }
+            for ty in Type::ALL.into_iter().filter(|ty| !ty.is_float()) {
+                for (blocks, rows) in [(1, 1), (2, 4), (3, 7), (11, 5), (12, 2), (15, 9)] {
+                    let n = blocks * ty.block_len();
+                    let weights: Vec<f32> = (0..n * rows).map(|i| attune_core::rng::uniform(2, 1, i as u64) - 0.5).collect();
+                    let mut bytes = vec![0; ty.row_bytes(n * rows).unwrap()];
+                    quant::encode(ty, &weights, &mut bytes).unwrap();
+                    let x: Vec<f32> = (0..n).map(|i| attune_core::rng::uniform(3, 1, i as u64) * 2.0 - 1.0).collect();
+                    let (mut qs, mut scales, mut sums) = (vec![0; n], vec![0.0; n / 32], vec![0; n / 32]);
+                    q8::quantise_activations(&x, &mut qs, &mut scales, &mut sums).unwrap();
+                    // The extremes of activations occur, too, next to those of weights.
+                    qs[..32].fill(-127);
+                    sums[0] = -127 * 32;
+                    if ty == Type::Q8_0 {
+                        bytes[2..34].fill(0x80);
+                    }
+                    let row = Row::new(&qs, &scales, &sums).unwrap();
+                    let want: Vec<u32> = bytes.chunks(bytes.len() / rows).map(|w| quant::dot_q8(ty, w, row).unwrap().to_bits()).collect();
+                    let got = dots(isa, ty, &bytes, row, rows).unwrap();
+                    assert_eq!(got, want, "{isa}, {ty}, {rows} rows of {blocks} blocks");
+                    // A weight more or less is seen.
+                    let at = ty.block_bytes() * (blocks * rows - 1) + 10;
+                    bytes[at] ^= 1;
+                    assert_ne!(dots(isa, ty, &bytes, row, rows).unwrap(), want, "{isa}, {ty}");
+                }
+            }
+        }
+    }
 }
