@@ -182,15 +182,9 @@ fn show(out: &Output, report: &Report) -> Outcome {
     table.print(out)
 }
 
-/// Useful operations a second, and the share of each peak.
+/// Useful operations a second, and the share of the peaks that kernels work with.
 fn shares(shares: Shares) -> String {
-    let peaks = [
-        ("f32", shares.of_f32),
-        ("int8", shares.of_int8),
-        ("bf16", shares.of_bf16),
-        ("int8 tiles", shares.of_tile_int8),
-        ("bf16 tiles", shares.of_tile_bf16),
-    ];
+    let peaks = [("f32", shares.of_f32), ("int8", shares.of_int8), ("bf16 tiles", shares.of_tile_bf16)];
     let parts: Vec<String> = peaks.iter().filter_map(|(name, share)| share.map(|share| format!("{} of {name}", percent(share)))).collect();
     format!("{} Gop/s: {}", figures(shares.ops / 1e9), parts.join(", "))
 }

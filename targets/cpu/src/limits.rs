@@ -167,6 +167,8 @@ fn scalar(arithmetic: Arithmetic) -> Option<Loop> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Arithmetic, Loop, SUMS, black_box, scalar};
+    use crate::simd::amx::Amx;
+    use core::arch::asm;
     use core::arch::x86_64::*;
 
     pub(super) fn chosen(arithmetic: Arithmetic) -> Option<Loop> {
@@ -180,6 +182,8 @@ mod x86 {
             Arithmetic::Int8 if avx2 && is_x86_feature_detected!("avxvnni") => of(int8_avxvnni, 32),
             Arithmetic::Int8 if avx2 => of(int8_avx2, 32),
             Arithmetic::Bf16 if avx512 && is_x86_feature_detected!("avx512bf16") => of(bf16_avx512, 32),
+            Arithmetic::TileInt8 if tiles_of_int8() => Some(Loop { run: tiles_int8, operations: 4 * 16 * 16 * 64 * 2 }),
+            Arithmetic::TileBf16 if Amx::detect().is_some() => Some(Loop { run: tiles_bf16, operations: 4 * 16 * 16 * 32 * 2 }),
             Arithmetic::TileInt8 | Arithmetic::TileBf16 | Arithmetic::Bf16 => None,
             _ => scalar(arithmetic),
         }
@@ -223,6 +227,42 @@ mod x86 {
         _mm512_cvtne2ps_pbh(_mm512_set1_ps(1e-3), _mm512_set1_ps(1e-3)),
         |s, a, b| _mm512_dpbf16_ps(*s, a, b)
     );
+
+    /// Tiles may be used, and those of 8-bit integers are there too.
+    fn tiles_of_int8() -> bool {
+        Amx::detect().is_some() && __cpuid_count(7, 0).edx >> 25 & 1 == 1
+    }
+
+    /// Defines a loop of four tiles of sums, each the product of one of two and one of two.
+    macro_rules! tiled {
+        ($name:ident, $instruction:literal) => {
+            fn $name(turns: usize) {
+                let Some(amx) = Amx::detect() else { return };
+                amx.configure();
+                // SAFETY: the token says that tiles may be used, `chosen` that this instruction is there, and they are configured. Tiles are no
+                // registers that the compiler knows; no memory is touched.
+                unsafe {
+                    asm!(
+                        "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                        "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                        "2:",
+                        concat!($instruction, " tmm0, tmm4, tmm6"),
+                        concat!($instruction, " tmm1, tmm4, tmm7"),
+                        concat!($instruction, " tmm2, tmm5, tmm6"),
+                        concat!($instruction, " tmm3, tmm5, tmm7"),
+                        "dec {turns}",
+                        "jnz 2b",
+                        turns = inout(reg) turns.max(1) => _,
+                        options(nomem, nostack)
+                    );
+                }
+                amx.release();
+            }
+        };
+    }
+
+    tiled!(tiles_int8, "tdpbssd");
+    tiled!(tiles_bf16, "tdpbf16ps");
 }
 
 #[cfg(target_arch = "aarch64")]
