@@ -1,0 +1,222 @@
+"""Attune against llama.cpp (answering) and PyTorch with PEFT (training): in turns, on the same files, threads and tokens. See run.sh.
+
+Each measurement is made once a round, the programs one after the other, so that whatever else the machine does in the meantime meets all of
+them. A ratio is that of the medians. Status 1 where a program failed; a ratio that is not reached is a result, not a failure.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+import tables
+from peer import Attune, Failed, Worker
+
+SHAPES = ["smollm2-135m", "qwen2.5-0.5b", "llama3.2-1b"]
+TYPES = ["q4_0", "q4_k", "q8_0"]
+TRAINED = ["smollm2-135m", "qwen2.5-0.5b"]
+LENGTHS = [256, 512]
+OPENED = ("llama3.2-1b", "q4_0")
+PROMPT, ANSWER, CONTEXT = 512, 64, 2048
+# Training steps of one program in one round.
+STEPS = 2
+# What the peers say they are.
+VERSIONS = {}
+
+
+def main():
+    options = arguments()
+    results = {"settings": settings(options), "answering": [], "opening": [], "training": []}
+    attune = Attune(options.attune, options.threads, options.precision)
+    began = time.time()
+    try:
+        if "answering" in options.only:
+            for shape in options.shapes:
+                for kind in options.types:
+                    results["answering"].append(answering(attune, options, shape, kind))
+        if "opening" in options.only:
+            results["opening"].append(opening(attune, options, *OPENED))
+        if "training" in options.only:
+            for shape in options.trained:
+                results["training"] += training(attune, options, shape)
+    except KeyboardInterrupt:
+        print("interrupted: the results so far follow", file=sys.stderr)
+    results["settings"]["seconds"] = round(time.time() - began)
+    text = tables.page(results)
+    print(text)
+    if options.out:
+        pathlib.Path(options.out).write_text(text)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+    failed = [row for rows in (results["answering"], results["opening"], results["training"]) for row in rows if "failed" in row]
+    for row in failed:
+        print(f"failed: {row}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attune", required=True, help="the command")
+    parser.add_argument("--llama-python", required=True, help="a Python that has llama-cpp-python")
+    parser.add_argument("--torch-python", required=True, help="a Python that has torch, transformers and peft")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, help="measurements of each [default: 3, with --quick 2]")
+    parser.add_argument("--quick", action="store_true", help="the smallest model in two types, and its training at 256 tokens")
+    parser.add_argument("--only", action="append", choices=["answering", "opening", "training"])
+    parser.add_argument("--shapes", type=names, help=f"[default: {','.join(SHAPES)}]")
+    parser.add_argument("--types", type=names, help=f"[default: {','.join(TYPES)}]")
+    parser.add_argument("--trained", type=names, help=f"[default: {','.join(TRAINED)}]")
+    parser.add_argument("--lengths", type=lambda text: [int(n) for n in text.split(",")], help="tokens of a training step [default: 256,512]")
+    parser.add_argument("--train-type", default="q4_0", help="the type of the base that Attune trains on [default: q4_0]")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--precision", help="Attune's [default: its own default]")
+    parser.add_argument("--cache", default=cache(), help="where model files are kept")
+    parser.add_argument("--out", help="also write the tables to this file")
+    parser.add_argument("--json", help="also write every measurement to this file")
+    options = parser.parse_args()
+    quick = options.quick
+    options.rounds = options.rounds or (2 if quick else 3)
+    options.shapes = options.shapes or (SHAPES[:1] if quick else SHAPES)
+    options.types = options.types or (["q4_0", "q8_0"] if quick else TYPES)
+    options.trained = options.trained or (TRAINED[:1] if quick else TRAINED)
+    options.lengths = options.lengths or (LENGTHS[:1] if quick else LENGTHS)
+    options.only = options.only or ["answering", "opening", "training"]
+    return options
+
+
+def names(text):
+    return text.split(",")
+
+
+def cache():
+    """Where `attune bench` keeps its files, too."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "attune"
+
+
+def settings(options):
+    cpu, memory = "unknown", 0
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    for line in open("/proc/meminfo"):
+        if line.startswith("MemTotal"):
+            memory = int(line.split()[1]) * 1024
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "rank": options.rank,
+        "prompt": PROMPT,
+        "answer": ANSWER,
+        "train_type": options.train_type,
+        "command": "bench/peers/run.sh " + " ".join(sys.argv[7:]),
+        "versions": VERSIONS,
+    }
+
+
+def answering(attune, options, shape, kind):
+    """Prefill and decoding of one file."""
+    row = {"shape": shape, "type": kind, "attune": [], "peer": []}
+    note(f"answering: {shape} {kind}")
+    peer = None
+    try:
+        model = attune.write(options.cache, shape, kind)
+        peer = Worker(options.llama_python, "llama_worker.py", options.threads)
+        row["peer_loaded"] = peer.ask("load", path=model, threads=options.threads, context=CONTEXT)
+        VERSIONS["llama-cpp-python"] = row["peer_loaded"]["version"]
+        peer.ask("run", prefill=PROMPT, decode=8)
+        for turn in range(options.rounds):
+            last = turn + 1 == options.rounds
+            row["attune"].append(attune.bench(model, prefill=PROMPT, decode=ANSWER, context=CONTEXT, limits=last))
+            row["peer"].append(peer.ask("run", prefill=PROMPT, decode=ANSWER))
+        row["prefill"] = pair([a["prefill_tps"] for a in row["attune"]], [PROMPT / p["prefill"][0] for p in row["peer"]])
+        row["decode"] = pair([a["decode_tps"] for a in row["attune"]], [ANSWER / p["decode"][0] for p in row["peer"]])
+    except Failed as error:
+        row["failed"] = str(error)
+    finally:
+        if peer:
+            peer.close()
+    return row
+
+
+def opening(attune, options, shape, kind):
+    """From opening a file to the first token."""
+    row = {"shape": shape, "type": kind}
+    note(f"opening: {shape} {kind}")
+    peer = None
+    try:
+        model = attune.write(options.cache, shape, kind)
+        peer = Worker(options.llama_python, "llama_worker.py", options.threads)
+        peer.ask("load", path=model, threads=options.threads, context=CONTEXT)
+        mine, other = [], []
+        for _ in range(options.rounds):
+            mine.append(attune.bench(model, first_token=True, context=CONTEXT)["first_token_ms"])
+            other += [s * 1e3 for s in peer.ask("first_token")["seconds"]]
+        row["first_token"] = pair(mine, other)
+    except Failed as error:
+        row["failed"] = str(error)
+    finally:
+        if peer:
+            peer.close()
+    return row
+
+
+def training(attune, options, shape):
+    """A step of supervised tuning, at every length: Attune, PyTorch in f32, PyTorch in bf16."""
+    rows, peers, loaded = [], {}, {}
+    try:
+        model = attune.write(options.cache, shape, options.train_type)
+        for dtype in ["float32", "bfloat16"]:
+            peers[dtype] = Worker(options.torch_python, "torch_worker.py", options.threads)
+            loaded[dtype] = peers[dtype].ask("load", shape=shape, dtype=dtype, rank=options.rank, threads=options.threads)
+            VERSIONS.update(loaded[dtype]["versions"])
+        for tokens in options.lengths:
+            rows.append({"shape": shape, "tokens": tokens, "attune": [], "float32": [], "bfloat16": []})
+            row = rows[-1]
+            note(f"training: {shape}, {tokens} tokens")
+            for dtype, peer in peers.items():
+                # The first steps of a length fill the allocator's pools.
+                peer.ask("step", tokens=tokens, repeat=2)
+            for turn in range(options.rounds):
+                last = turn + 1 == options.rounds
+                row["attune"].append(attune.bench(model, repeat=STEPS, train_tokens=tokens, rank=options.rank, limits=last))
+                for dtype, peer in peers.items():
+                    row[dtype].append(peer.ask("step", tokens=tokens, repeat=STEPS))
+            speeds = {dtype: [tokens / s["seconds"] for r in row[dtype] for s in r["steps"]] for dtype in peers}
+            row["faster"] = max(speeds, key=lambda dtype: statistics.median(speeds[dtype]))
+            mine = [a["train_tps"] for a in row["attune"]]
+            row["speed"] = pair(mine, speeds[row["faster"]])
+            row["speeds"] = {dtype: spread(values) for dtype, values in speeds.items()}
+            memory = {dtype: max(r["peak_less_weights"] for r in row[dtype]) for dtype in peers}
+            row["memory"] = {"attune": max(a["train_peak_bytes"] for a in row["attune"]), **memory}
+            row["libraries"] = loaded[row["faster"]]["libraries_bytes"]
+    except Failed as error:
+        rows.append({"shape": shape, "failed": str(error)})
+    finally:
+        for peer in peers.values():
+            peer.close()
+    return rows
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def pair(mine, other):
+    """Both spreads, and how many times the other's median ours is."""
+    return {"attune": spread(mine), "peer": spread(other), "ratio": statistics.median(mine) / statistics.median(other)}
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

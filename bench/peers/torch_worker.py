@@ -1,0 +1,88 @@
+"""PyTorch, transformers and PEFT: one training step after another, with rank-R LoRA on all seven linears.
+
+Batch 1, no checkpointing, AdamW; the loss falls on every token but the first. For DPO, a pair of answers with half of the tokens each; the reference
+is the model with the adapter switched off, which is what TRL does with PEFT models.
+"""
+
+import os
+import time
+
+import worker
+
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Peer:
+    def load(self, shape, dtype, rank, threads):
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        import peft
+        import torch
+        import transformers
+
+        import shapes
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        self.torch = torch
+        libraries = worker.resident()
+        config = shapes.config(shape)
+        base = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        base.config.use_cache = False
+        self.weights = sum(p.numel() * p.element_size() for p in base.parameters())
+        lora = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=MODULES, task_type="CAUSAL_LM")
+        # The adapter in the model's own type: nothing is converted on the way, which is the faster of the two.
+        self.model = peft.get_peft_model(base, lora, autocast_adapter_dtype=False)
+        self.model.train()
+        self.vocab = config.vocab_size
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0)
+        versions = {m.__name__: m.__version__ for m in (torch, transformers, peft)}
+        return {"versions": versions, "weights_bytes": self.weights, "libraries_bytes": libraries, "trained": sum(p.numel() for p in trained)}
+
+    def step(self, tokens, mode="sft", repeat=1):
+        """Seconds of each of `repeat` steps and of their parts."""
+        worker.forget_peak()
+        before = worker.resident()
+        run = {"sft": self.sft, "dpo": self.dpo}[mode]
+        steps = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            loss = run(tokens)
+            forward = time.perf_counter()
+            loss.backward()
+            backward = time.perf_counter()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            done = time.perf_counter()
+            steps.append({"seconds": done - began, "forward": forward - began, "backward": backward - forward, "update": done - backward})
+            assert self.torch.isfinite(loss).item()
+        peak = worker.peak()
+        return {"steps": steps, "peak_bytes": peak, "peak_less_weights": peak - self.weights, "grown": peak - before}
+
+    def ids(self, rows, tokens):
+        return self.torch.randint(0, self.vocab, (rows, tokens))
+
+    def sft(self, tokens):
+        ids = self.ids(1, tokens)
+        return self.model(input_ids=ids, labels=ids).loss
+
+    def dpo(self, tokens):
+        torch = self.torch
+        ids = self.ids(2, tokens // 2)
+        # The first half of each row is the prompt that the pair shares.
+        prompt = tokens // 4
+        ids[1, :prompt] = ids[0, :prompt]
+        with torch.no_grad(), self.model.disable_adapter():
+            reference = self.logprobs(ids, prompt)
+        chosen, rejected = self.logprobs(ids, prompt) - reference
+        return -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected))
+
+    def logprobs(self, ids, prompt):
+        logits = self.model(input_ids=ids, logits_to_keep=ids.shape[1] - prompt + 1).logits[:, :-1]
+        each = self.torch.log_softmax(logits.float(), dim=-1).gather(-1, ids[:, prompt:, None])
+        return each.squeeze(-1).sum(-1)
+
+
+if __name__ == "__main__":
+    peer = Peer()
+    worker.serve({"load": peer.load, "step": peer.step})
