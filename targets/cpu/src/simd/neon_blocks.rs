@@ -41,8 +41,8 @@ pub(super) trait Small: IntegerBlock {
 
 /// A format of eight groups of 32 with scales and minimums of six bits: `weight = (d · scale) · q − dmin · minimum`.
 pub(super) trait Super: IntegerBlock {
-    /// Groups `2 · j` and `2 · j + 1`.
-    fn pair(&self, j: usize) -> [Group; 2];
+    /// The integers of group `g`, below 8.
+    fn group(&self, g: usize) -> Group;
     /// The scale of scales and the scale of minimums.
     fn d(&self) -> [Half; 2];
     /// The scales and the minimums.
@@ -59,8 +59,9 @@ pub(super) fn half(h: Half) -> f32 {
 /// Four halves as f32.
 #[inline(always)]
 pub(super) fn halves(h: [Half; 4]) -> float32x4_t {
+    let bytes: [u8; 8] = bytemuck::cast(h);
     // SAFETY: 8 bytes are read: what the array holds.
-    unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h.map(|h| u16::from_le_bytes(bytemuck::cast(h))).as_ptr()))) }
+    unsafe { vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes.as_ptr()))) }
 }
 
 /// Sixteen bytes.
@@ -84,6 +85,12 @@ fn nibbles(q: uint8x16_t) -> [uint8x16_t; 2] {
     unsafe { [vandq_u8(q, vdupq_n_u8(15)), vshrq_n_u8::<4>(q)] }
 }
 
+/// The lower halves for even groups, the upper for odd ones.
+#[inline(always)]
+fn nibble(q: uint8x16_t, g: usize) -> uint8x16_t {
+    nibbles(q)[g % 2]
+}
+
 #[inline(always)]
 fn signed(q: [uint8x16_t; 2]) -> Group {
     // SAFETY: as in `nibbles`.
@@ -99,7 +106,8 @@ fn fifth_bits(bits: [u8; 4], q: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
     unsafe {
         let bits = vreinterpretq_u8_u32(vdupq_n_u32(u32::from_le_bytes(bits)));
         let (shift, fifth) = (load_i8(&TO_BIT_4), vdupq_n_u8(16));
-        [0, 1].map(|i| vbslq_u8(fifth, vshlq_u8(vqtbl1q_u8(bits, load(&SPREAD[i])), shift), q[i]))
+        let (low, high) = (vqtbl1q_u8(bits, load(&SPREAD[0])), vqtbl1q_u8(bits, load(&SPREAD[1])));
+        [vbslq_u8(fifth, vshlq_u8(low, shift), q[0]), vbslq_u8(fifth, vshlq_u8(high, shift), q[1])]
     }
 }
 
@@ -221,11 +229,11 @@ unsafe fn two(bytes: *const u8, at: usize) -> [uint8x16_t; 2] {
 
 impl Super for Q4KBlock {
     #[inline(always)]
-    fn pair(&self, j: usize) -> [Group; 2] {
-        assert!(j < 4);
-        // SAFETY: `j` is below 4: 32 bytes of 128.
-        let q = unsafe { two(self.qs.as_ptr(), 2 * j) }.map(nibbles);
-        [signed([q[0][0], q[1][0]]), signed([q[0][1], q[1][1]])]
+    fn group(&self, g: usize) -> Group {
+        assert!(g < 8);
+        // SAFETY: half of `g` is below 4: 32 bytes of 128.
+        let q = unsafe { two(self.qs.as_ptr(), g / 2 * 2) };
+        signed([nibble(q[0], g), nibble(q[1], g)])
     }
 
     #[inline(always)]
@@ -241,15 +249,13 @@ impl Super for Q4KBlock {
 
 impl Super for Q5KBlock {
     #[inline(always)]
-    fn pair(&self, j: usize) -> [Group; 2] {
-        assert!(j < 4);
-        // SAFETY: `j` is below 4: 32 bytes of 128, and all 32 of the fifth bits.
+    fn group(&self, g: usize) -> Group {
+        assert!(g < 8);
+        // SAFETY: half of `g` is below 4: 32 bytes of 128, and all 32 of the fifth bits.
         unsafe {
-            let (q, h) = (two(self.qs.as_ptr(), 2 * j).map(nibbles), two(self.qh.as_ptr(), 0));
-            [0, 1].map(|i| {
-                let shift = vdupq_n_s8(4 - (2 * j + i) as i8);
-                signed([0, 1].map(|v| vbslq_u8(vdupq_n_u8(16), vshlq_u8(h[v], shift), q[v][i])))
-            })
+            let (q, h) = (two(self.qs.as_ptr(), g / 2 * 2), two(self.qh.as_ptr(), 0));
+            let (fifth, shift) = (vdupq_n_u8(16), vdupq_n_s8(4 - g as i8));
+            signed([vbslq_u8(fifth, vshlq_u8(h[0], shift), nibble(q[0], g)), vbslq_u8(fifth, vshlq_u8(h[1], shift), nibble(q[1], g))])
         }
     }
 
@@ -264,21 +270,30 @@ impl Super for Q5KBlock {
     }
 }
 
-/// Q6_K's groups `4 · h` to `4 · h + 3`, h below 2.
+/// Q6_K's group `g`, below 8.
 #[inline(always)]
-pub(super) fn q6_half(b: &Q6KBlock, h: usize) -> [Group; 4] {
-    assert!(h < 2);
-    // SAFETY: `h` is below 2: 64 bytes of 128, 32 of 64.
+pub(super) fn q6_group(b: &Q6KBlock, g: usize) -> Group {
+    assert!(g < 8);
+    let (h, i) = (g / 4, g % 4);
+    // SAFETY: `h` and `i % 2` are below 2: 64 bytes of 128, 32 of 64. NEON is part of every AArch64 target that has `core::arch` vectors.
     unsafe {
-        let (low, next, high) = (two(b.ql.as_ptr(), 4 * h), two(b.ql.as_ptr(), 4 * h + 2), two(b.qh.as_ptr(), 2 * h));
-        let (low, next) = (low.map(nibbles), next.map(nibbles));
-        // Bits 4 and 5 from `bits`, the rest from `q`.
-        let put = |q: uint8x16_t, bits: uint8x16_t| vsubq_s8(vreinterpretq_s8_u8(vbslq_u8(vdupq_n_u8(0x30), bits, q)), vdupq_n_s8(32));
-        [
-            [0, 1].map(|v| put(low[v][0], vshlq_n_u8::<4>(high[v]))),
-            [0, 1].map(|v| put(next[v][0], vshlq_n_u8::<2>(high[v]))),
-            [0, 1].map(|v| put(low[v][1], high[v])),
-            [0, 1].map(|v| put(next[v][1], vshrq_n_u8::<2>(high[v]))),
-        ]
+        let (low, high) = (two(b.ql.as_ptr(), 4 * h + i % 2 * 2), two(b.qh.as_ptr(), 2 * h));
+        [six_bits(i, low[0], high[0]), six_bits(i, low[1], high[1])]
+    }
+}
+
+#[inline(always)]
+fn six_bits(i: usize, low: uint8x16_t, high: uint8x16_t) -> int8x16_t {
+    // SAFETY: as in `nibbles`.
+    unsafe {
+        let high = match i {
+            0 => vshlq_n_u8::<4>(high),
+            1 => vshlq_n_u8::<2>(high),
+            2 => high,
+            _ => vshrq_n_u8::<2>(high),
+        };
+        // Bits 4 and 5 from `high`, those below from `low`.
+        let q = vbslq_u8(vdupq_n_u8(0x30), high, nibble(low, i / 2));
+        vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(32))
     }
 }

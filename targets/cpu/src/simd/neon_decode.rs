@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::decode_as;
-use super::neon_blocks::{Group, Small, Super, half, q6_half};
+use super::neon_blocks::{Group, Small, Super, half, q6_group};
 use attune_core::quant::{
     Bf16Block, Block, F16Block, F32Block, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Type,
     blocks_of,
@@ -98,7 +98,7 @@ fn small<B: Small>(b: &B, out: &mut [f32; 32]) {
 fn large<B: Super>(b: &B, out: &mut [f32; 256]) {
     let ([d, dmin], (scales, minimums)) = (b.d().map(half), b.scales().unpack());
     for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let q = b.pair(s / 2)[s % 2];
+        let q = b.group(s);
         // SAFETY: called from `decode` alone, which has NEON.
         unsafe {
             let (d, m) = (vdupq_n_f32(d * f32::from(scales[s])), vdupq_n_f32(dmin * f32::from(minimums[s])));
@@ -110,14 +110,13 @@ fn large<B: Super>(b: &B, out: &mut [f32; 256]) {
 #[inline(always)]
 fn q6_k(b: &Q6KBlock, out: &mut [f32; 256]) {
     let d = half(b.d);
-    let scales = b.scales.as_chunks::<8>().0;
-    for (h, (out, scales)) in out.as_chunks_mut::<128>().0.iter_mut().zip(scales).enumerate() {
+    for (g, (out, scales)) in out.as_chunks_mut::<32>().0.iter_mut().zip(b.scales.as_chunks::<2>().0).enumerate() {
         let each = out.as_chunks_mut::<16>().0.iter_mut().zip(scales);
-        for ((out, &scale), q) in each.zip(q6_half(b, h).as_flattened()) {
+        for ((out, &scale), q) in each.zip(q6_group(b, g)) {
             // SAFETY: called from `decode` alone, which has NEON.
             let d = unsafe { vdupq_n_f32(d * f32::from(scale)) };
             // SAFETY: as above.
-            put16(*q, out, |q| unsafe { vmulq_f32(d, q) });
+            put16(q, out, |q| unsafe { vmulq_f32(d, q) });
         }
     }
 }

@@ -4,7 +4,7 @@
 //! definition has it. Written over [`Dot`]: plain NEON multiplies in 16 bits, other tokens have instructions of their own.
 #![allow(unsafe_code)]
 
-use super::neon_blocks::{Group, Small, Super, half, halves, q6_half};
+use super::neon_blocks::{Group, Small, Super, half, halves, q6_group};
 use attune_core::quant::q8::Row;
 use attune_core::quant::{
     Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Q8_LANES, Type, fold,
@@ -120,20 +120,41 @@ unsafe fn each<B: Rows, D: Dot, const R: usize>(rows: &[u8], x: Row<'_>, out: &m
     }
 }
 
+/// The same for every `$r` below `$n`, which is at most 4, one after the other and without a loop: what is kept for a row stays in registers.
+macro_rules! unrolled {
+    ($r:ident < $n:ident, $body:block) => {
+        unrolled!(@ 0, $r, $n, $body);
+        unrolled!(@ 1, $r, $n, $body);
+        unrolled!(@ 2, $r, $n, $body);
+        unrolled!(@ 3, $r, $n, $body);
+    };
+    (@ $i:literal, $r:ident, $n:ident, $body:block) => {
+        if $i < $n {
+            let $r = $i;
+            $body
+        }
+    };
+}
+
+/// Groups 0 to 3 of eight, and groups 4 to 7.
+const SIDES: usize = 2;
+
 /// Two times four running sums.
 type Sums = [float32x4_t; 2];
 
 #[inline(always)]
 fn folded<const R: usize>(sums: [Sums; R]) -> [f32; R] {
-    sums.map(|[low, high]| {
+    let mut out = [0.0; R];
+    for r in 0..R {
         let mut lanes = [0.0; Q8_LANES];
         // SAFETY: 8 f32s are written: what the array holds.
         unsafe {
-            vst1q_f32(lanes.as_mut_ptr(), low);
-            vst1q_f32(lanes.as_mut_ptr().add(4), high);
+            vst1q_f32(lanes.as_mut_ptr(), sums[r][0]);
+            vst1q_f32(lanes.as_mut_ptr().add(4), sums[r][1]);
         }
-        fold(lanes)
-    })
+        out[r] = fold(lanes);
+    }
+    out
 }
 
 /// The sums of four vectors' lanes, in order.
@@ -206,8 +227,11 @@ unsafe fn four<B: Small, D: Dot, const R: usize, const N: usize>(
         dx[..N].copy_from_slice(x.scales().get_unchecked(g..g + N));
         x_sums[..N].copy_from_slice(x.sums().get_unchecked(g..g + N));
         let (dx, x_sums) = (vld1q_f32(dx.as_ptr()), vld1q_s32(x_sums.as_ptr()));
-        let xs: [Group; N] = core::array::from_fn(|i| activations(x, g + i));
-        for r in 0..R {
+        let mut xs = [[vdupq_n_s8(0); 2]; N];
+        for i in 0..N {
+            xs[i] = activations(x, g + i);
+        }
+        unrolled!(r < R, {
             let b = rows[r].add(g);
             let (mut p, mut d, mut m) = ([vdupq_n_s32(0); 4], [Half::default(); 4], [Half::default(); 4]);
             for i in 0..N {
@@ -224,7 +248,7 @@ unsafe fn four<B: Small, D: Dot, const R: usize, const N: usize>(
                 value = vaddq_f32(value, vmulq_f32(halves(m), vcvtq_f32_s32(x_sums)));
             }
             sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
-        }
+        });
     }
 }
 
@@ -248,30 +272,32 @@ unsafe fn large<B: Super, D: Dot, const R: usize>(rows: [*const B; R], x: Row<'_
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 2]; R];
         for block in 0..x.qs().len() / 8 {
-            let each: [_; R] = core::array::from_fn(|r| {
-                let b = &*rows[r].add(block);
-                let ([d, dmin], (scales, minimums)) = (b.d().map(half), b.scales().unpack());
-                (b, d, dmin, widen(scales), widen(minimums))
+            let none = [vdupq_n_s32(0); 2];
+            let (mut all_scales, mut all_minimums) = ([none; R], [none; R]);
+            unrolled!(r < R, {
+                let (scales, minimums) = (*rows[r].add(block)).scales().unpack();
+                (all_scales[r], all_minimums[r]) = (widen(scales), widen(minimums));
             });
-            for side in 0..2 {
+            unrolled!(side < SIDES, {
                 let g = 8 * block + 4 * side;
-                let xs: [Group; 4] = core::array::from_fn(|i| activations(x, g + i));
+                let xs = [activations(x, g), activations(x, g + 1), activations(x, g + 2), activations(x, g + 3)];
                 let (dx, x_sums) = (vld1q_f32(x.scales().as_ptr().add(g)), vld1q_s32(x.sums().as_ptr().add(g)));
-                for r in 0..R {
-                    let (b, d, dmin, scales, minimums) = each[r];
-                    let (first, second) = (b.pair(2 * side), b.pair(2 * side + 1));
+                unrolled!(r < R, {
+                    let b = &*rows[r].add(block);
                     let p = [
-                        D::group(first[0], xs[0], true),
-                        D::group(first[1], xs[1], true),
-                        D::group(second[0], xs[2], true),
-                        D::group(second[1], xs[3], true),
+                        D::group(b.group(4 * side), xs[0], true),
+                        D::group(b.group(4 * side + 1), xs[1], true),
+                        D::group(b.group(4 * side + 2), xs[2], true),
+                        D::group(b.group(4 * side + 3), xs[3], true),
                     ];
-                    let product = vcvtq_f32_s32(vmulq_s32(totals(p), scales[side]));
-                    let offset = vcvtq_f32_s32(vmulq_s32(x_sums, minimums[side]));
+                    let [d, dmin] = b.d();
+                    let (d, dmin) = (half(d), half(dmin));
+                    let product = vcvtq_f32_s32(vmulq_s32(totals(p), all_scales[r][side]));
+                    let offset = vcvtq_f32_s32(vmulq_s32(x_sums, all_minimums[r][side]));
                     let value = vsubq_f32(vmulq_n_f32(product, d), vmulq_n_f32(offset, dmin));
                     sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
-                }
-            }
+                });
+            });
         }
         folded(sums)
     }
@@ -287,17 +313,17 @@ unsafe fn q6_k<D: Dot, const R: usize>(rows: [*const Q6KBlock; R], x: Row<'_>) -
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 2]; R];
         for block in 0..x.qs().len() / 8 {
-            for side in 0..2 {
+            unrolled!(side < SIDES, {
                 let g = 8 * block + 4 * side;
-                let xs: [Group; 4] = core::array::from_fn(|i| activations(x, g + i));
+                let xs = [activations(x, g), activations(x, g + 1), activations(x, g + 2), activations(x, g + 3)];
                 let dx = vld1q_f32(x.scales().as_ptr().add(g));
-                for r in 0..R {
+                unrolled!(r < R, {
                     let b = &*rows[r].add(block);
-                    let q = q6_half(b, side);
                     let scales = vmovl_s8(vld1_s8(b.scales.as_ptr().add(8 * side)));
                     let mut p = [vdupq_n_s32(0); 4];
                     for i in 0..4 {
-                        p[i] = vpaddq_s32(D::half(q[i][0], xs[i][0]), D::half(q[i][1], xs[i][1]));
+                        let q = q6_group(b, 4 * side + i);
+                        p[i] = vpaddq_s32(D::half(q[0], xs[i][0]), D::half(q[1], xs[i][1]));
                     }
                     // Scale by scale, then the two of each group together.
                     let low = vmulq_s32(vpaddq_s32(p[0], p[1]), vmovl_s16(vget_low_s16(scales)));
@@ -305,8 +331,8 @@ unsafe fn q6_k<D: Dot, const R: usize>(rows: [*const Q6KBlock; R], x: Row<'_>) -
                     let sum = vpaddq_s32(low, high);
                     let value = vmulq_n_f32(vcvtq_f32_s32(sum), half(b.d));
                     sums[r][side] = vaddq_f32(sums[r][side], vmulq_f32(dx, value));
-                }
-            }
+                });
+            });
         }
         folded(sums)
     }
