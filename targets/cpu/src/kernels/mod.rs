@@ -8,6 +8,8 @@ mod int8;
 mod linear;
 mod multiply;
 mod names;
+#[cfg(target_arch = "aarch64")]
+mod panels;
 mod rows;
 
 pub use names::{Kernel, kernels};
@@ -79,6 +81,10 @@ impl Kernels for Cpu {
             }
             return amx::round(self, amx, x, depth, room).map_or(Form::NONE, |()| amx::TILES);
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(form) = panels::form(self, product, x.len() / depth.max(1), w) {
+            return if had == form { had } else { panels::round(self, form, x, depth, room) };
+        }
         let _ = (x, depth, had, room);
         Form::NONE
     }
@@ -88,6 +94,10 @@ impl Kernels for Cpu {
         if self.tiles_for(tokens).is_some() {
             let rows = tokens.next_multiple_of(32).min(512);
             return (rows, (8 * WORK / (rows * w.cols).max(1)).next_multiple_of(32).clamp(32, 256));
+        }
+        #[cfg(target_arch = "aarch64")]
+        if panels::form(self, Product::Forward, tokens, w).is_some() {
+            return panels::tile(tokens, w, 4 * WORK);
         }
         if tokens <= FEW {
             // A pass over the weights: what counts is their bytes and how long they take to decode.
@@ -133,6 +143,10 @@ impl Kernels for Cpu {
         }
         // Decided by the whole operation's tokens, not by the tile's.
         let tokens = x.len() / w.cols.max(1);
+        #[cfg(target_arch = "aarch64")]
+        if panels::forward(tile, prepared, tokens, w, (bias, alpha, into)) {
+            return;
+        }
         if self.precision() == Precision::Fast && int8::takes(tokens, w) {
             let op = int8::Int8 { tile, x, w, bias, alpha, into };
             if let Err(op) = dispatch(self.isa(), op) {

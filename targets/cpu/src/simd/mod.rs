@@ -17,6 +17,8 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
 #[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_blocks;
@@ -24,13 +26,19 @@ mod neon_blocks;
 mod neon_decode;
 #[cfg(target_arch = "aarch64")]
 mod neon_q8;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod panels;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::{DotProd, I8mm, Neon};
+pub(crate) use {
+    dotprod::Sdot,
+    i8mm::Smmla,
+    neon::{DotProd, I8mm, Neon},
+};
 
 use attune_core::quant::{Type, q8};
 
