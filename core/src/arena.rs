@@ -114,7 +114,11 @@ unsafe impl Sync for Arena<'_> {}
 
 impl Default for Arena<'_> {
     fn default() -> Self {
-        Arena { bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT], watched: Buf::EMPTY, borrowed: PhantomData }
+        Arena {
+            bound: [Bound { start: core::ptr::null_mut(), len: 0, writable: false }; Region::COUNT],
+            watched: Buf::EMPTY,
+            borrowed: PhantomData,
+        }
     }
 }
 

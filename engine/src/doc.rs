@@ -139,6 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn its_tokenizer_takes_what_is_planned_without_building_it() {
+        let model = crate::Model::from_bytes("tiny", tiny_model()).unwrap();
+        let planned = model.tokenizer_bytes();
+        let built = model.tokenizer().unwrap().estimated_bytes();
+        assert_eq!(model.tokenizer_bytes(), built, "what is known is told");
+        assert!(planned.abs_diff(built) * 100 <= built, "planned {planned}, built {built}");
+        let none = crate::Model::from_bytes("tiny", tiny_model_without_tokenizer()).unwrap();
+        assert!(!none.has_tokenizer() && none.tokenizer_bytes() == 0 && none.tokenizer().is_err());
+    }
+
+    #[test]
     fn its_vocabulary_says_any_text_and_knows_the_ends_of_turns() {
         let bytes = tiny_model();
         let gguf = Gguf::parse(&bytes).unwrap();

@@ -4,13 +4,13 @@ use crate::adapter::{Base, hash_tensors};
 use crate::error::{Error, Result};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-use attune_core::gguf::Gguf;
+use attune_core::gguf::{Gguf, Outline};
 use attune_core::spec::Spec;
 use attune_core::weights::{self, Globals, LayerWeights};
 use attune_cpu::WeightBytes;
 use chrono::{DateTime, FixedOffset};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The most layers that a model may have.
 const MAX_LAYERS: usize = 512;
@@ -36,11 +36,16 @@ pub struct Model {
 
 struct Inner {
     bytes: WeightBytes,
+    outline: Outline,
     name: String,
     spec: Spec,
     globals: Globals,
     layers: Vec<LayerWeights>,
-    tokenizer: Option<Tokenizer>,
+    has_tokenizer: bool,
+    /// Built when it is first asked for: a vocabulary takes longer than everything else of opening a model.
+    tokenizer: OnceLock<Tokenizer>,
+    /// Held while it is built, so that it is built once.
+    building: Mutex<()>,
     hash: OnceLock<[u8; 32]>,
 }
 
@@ -86,8 +91,19 @@ impl Model {
         let mut table = vec![LayerWeights::EMPTY; layers];
         let model = weights::Model::load(&gguf, &mut table).map_err(refused)?;
         let (spec, globals) = (model.spec, model.globals);
-        let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let inner = Inner { bytes: bytes.clone(), name, spec, globals, layers: table, tokenizer, hash: OnceLock::new() };
+        let has_tokenizer = Tokenizer::is_in(&gguf)?;
+        let inner = Inner {
+            outline: gguf.outline(),
+            bytes: bytes.clone(),
+            name,
+            spec,
+            globals,
+            layers: table,
+            has_tokenizer,
+            tokenizer: OnceLock::new(),
+            building: Mutex::default(),
+            hash: OnceLock::new(),
+        };
         Ok(Model { inner: Arc::new(inner), template: Arc::default(), now: None })
     }
 
@@ -118,23 +134,43 @@ impl Model {
     /// A reader of the file.
     ///
     /// # Errors
-    /// None for a file that opened; the signature is the reader's.
+    /// None for a file that opened, unless what holds its bytes gives others each time; the signature is the reader's.
     pub fn gguf(&self) -> Result<Gguf<'_>> {
-        Gguf::parse(self.bytes()).map_err(|source| Error::Gguf { name: self.name().into(), source })
+        let damaged = |source| Error::Gguf { name: self.name().into(), source };
+        self.inner.outline.of(self.bytes()).map_or_else(|| Gguf::parse(self.bytes()).map_err(damaged), Ok)
     }
 
-    /// Its tokenizer.
+    /// Its tokenizer, which is built when it is first asked for.
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] where the file has none.
+    /// [`Error::NoTokenizer`] where the file has none, [`Error::Tokenizer`] for one that is damaged or not supported.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.inner.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.name().into() })
+        let inner = &*self.inner;
+        if let Some(tokenizer) = inner.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let _one = inner.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokenizer) = inner.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let none = || Error::NoTokenizer { name: self.name().into() };
+        let tokenizer = Tokenizer::from_gguf(&self.gguf()?)?.ok_or_else(none)?;
+        Ok(inner.tokenizer.get_or_init(|| tokenizer))
     }
 
     /// Whether the file has a tokenizer.
     #[must_use]
     pub fn has_tokenizer(&self) -> bool {
-        self.inner.tokenizer.is_some()
+        self.inner.has_tokenizer
+    }
+
+    /// Bytes that the tokenizer takes, or will take when it is built; 0 without one.
+    #[must_use]
+    pub fn tokenizer_bytes(&self) -> usize {
+        match self.inner.tokenizer.get() {
+            Some(tokenizer) => tokenizer.estimated_bytes(),
+            None => self.gguf().ok().and_then(|gguf| Tokenizer::planned_bytes(&gguf).ok()?).unwrap_or(0),
+        }
     }
 
     /// Its chat template, or the documented default where it has none.

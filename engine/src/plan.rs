@@ -125,8 +125,8 @@ impl Gathered {
 
 /// What the model itself keeps in memory besides its map.
 fn model_host(g: &mut Gathered, model: &Model) {
-    if let Ok(tokenizer) = model.tokenizer() {
-        g.host("tokenizer", &[tokenizer.estimated_bytes()], "u8", 1);
+    if model.has_tokenizer() {
+        g.host("tokenizer", &[model.tokenizer_bytes()], "u8", 1);
     }
 }
 

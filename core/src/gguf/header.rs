@@ -255,6 +255,22 @@ impl<'a> Infos<'a> {
     pub(super) fn new(bytes: &'a [u8], start: usize, count: usize) -> Self {
         Infos { cursor: Cursor::new(bytes, start), next: 0, count }
     }
+
+    /// The one with that name. Passes over the others without reading more of them than their lengths: opening a model looks some hundred names up.
+    pub(super) fn find(mut self, name: &str) -> Option<Info<'a>> {
+        let place = &Place::HEADER;
+        for index in self.next..self.count {
+            let before = self.cursor;
+            if self.cursor.str_bytes(MAX_TENSOR_NAME, place).ok()? == name.as_bytes() {
+                self.cursor = before;
+                return Info::read(&mut self.cursor, index).ok();
+            }
+            let dims = u64::from(self.cursor.u32(Field::DimCount, place).ok()?);
+            // Extents, type and offset.
+            self.cursor.take(dims * 8 + 12, Field::Dim, place).ok()?;
+        }
+        None
+    }
 }
 
 impl<'a> Iterator for Infos<'a> {

@@ -58,7 +58,27 @@ pub struct Gguf<'a> {
     skips: Skips,
 }
 
+/// A checked file without its bytes: what an owner of the bytes keeps, so that they are checked once.
+#[derive(Clone, Copy)]
+pub struct Outline {
+    /// Without bytes.
+    gguf: Gguf<'static>,
+    len: usize,
+}
+
+impl Outline {
+    /// The file again. `None` for bytes of another length; of other bytes with that length, it may find less or other things than they hold.
+    pub fn of<'a>(&self, bytes: &'a [u8]) -> Option<Gguf<'a>> {
+        (bytes.len() == self.len).then_some(Gguf { bytes, ..self.gguf })
+    }
+}
+
 impl<'a> Gguf<'a> {
+    /// What is known of the file, apart from its bytes.
+    pub fn outline(&self) -> Outline {
+        Outline { gguf: Gguf { bytes: &[], ..*self }, len: self.bytes.len() }
+    }
+
     /// Reads and checks a whole file's header.
     ///
     /// # Errors
@@ -110,7 +130,7 @@ impl<'a> Gguf<'a> {
 
     /// The tensor with that name.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'a>> {
-        self.tensors().find(|tensor| tensor.name == name)
+        header::Infos::new(self.bytes, self.tensors_start, self.tensor_count).find(name)?.tensor(self.bytes, self.data_start).ok()
     }
 
     /// The value of a metadata key.

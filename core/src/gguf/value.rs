@@ -360,7 +360,11 @@ fn check_elements(cursor: &mut Cursor<'_>, element: ValueType, len: usize, place
     match element {
         ValueType::Str => {
             for _ in 0..len {
-                cursor.str(u64::MAX, Field::Value, place)?;
+                let before = *cursor;
+                if !is_plain_utf8(cursor.str_bytes(u64::MAX, place)?) {
+                    *cursor = before;
+                    cursor.str(u64::MAX, Field::Value, place)?;
+                }
             }
         }
         ValueType::Bool => {
@@ -403,4 +407,47 @@ fn skip_elements(cursor: &mut Cursor<'_>, element: ValueType, len: usize, place:
         }
     }
     Ok(())
+}
+
+/// Says yes to UTF-8 of characters up to U+CFFF without going through the standard check, which takes several times as long for texts as short as a
+/// vocabulary's; a no may be wrong.
+fn is_plain_utf8(mut bytes: &[u8]) -> bool {
+    let more = |byte: &u8| byte & 0xC0 == 0x80;
+    loop {
+        bytes = match bytes {
+            [] => return true,
+            [a, b, c, d, e, f, g, h, rest @ ..] if (a | b | c | d | e | f | g | h) < 0x80 => rest,
+            [..=0x7F, rest @ ..] => rest,
+            [0xC2..=0xDF, b, rest @ ..] if more(b) => rest,
+            [0xE1..=0xEC, b, c, rest @ ..] if more(b) && more(c) => rest,
+            _ => return false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_check_never_says_yes_to_what_is_not_utf8() {
+        let mut yes = 0;
+        for first in 0..=255u8 {
+            for second in 0..=255u8 {
+                for third in [0x00, 0x41, 0x7F, 0x80, 0x9F, 0xA0, 0xBF, 0xC2, 0xFF] {
+                    for text in [
+                        &[first, second, third][..],
+                        &[b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h', first, second, third],
+                        &[first, second],
+                    ] {
+                        let plain = is_plain_utf8(text);
+                        yes += u32::from(plain);
+                        assert!(!plain || core::str::from_utf8(text).is_ok(), "{text:x?}");
+                    }
+                }
+            }
+        }
+        assert!(yes > 10_000, "{yes}");
+        assert!(is_plain_utf8("▁Ġword 语言 ö".as_bytes()));
+    }
 }

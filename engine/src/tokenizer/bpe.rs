@@ -6,9 +6,11 @@ use std::collections::BinaryHeap;
 
 use super::bytes;
 use super::error::{Result, TokenizerError};
-use super::pieces::{Pieces, mix, slots_for};
+use super::pieces::{NONE, Pieces, mix, slots_for};
 
 const EMPTY: u32 = u32::MAX;
+/// Merges whose parts are looked up together.
+const GROUP: usize = 16;
 
 /// The merges of a vocabulary, found by the pair that they join.
 pub(crate) struct Merges {
@@ -59,16 +61,32 @@ impl Merges {
                 *slot = intern(pieces, text.as_bytes());
             }
         }
+        // The left part may itself begin with a space where a vocabulary is not byte-level.
+        let cut = |merge: &'_ &str| merge.bytes().skip(1).position(|byte| byte == b' ').map(|at| at + 1);
         let mut joined = Vec::new();
-        for merge in merges {
-            // The left part may itself begin with a space where a vocabulary is not byte-level.
-            let Some(space) = merge.bytes().skip(1).position(|byte| byte == b' ') else { continue };
-            let (left, right) = (&merge.as_bytes()[..space + 1], &merge.as_bytes()[space + 2..]);
-            joined.clear();
-            joined.extend_from_slice(left);
-            joined.extend_from_slice(right);
-            let entry = [intern(pieces, left), intern(pieces, right), intern(pieces, &joined)];
-            this.push(entry);
+        // Vocabularies have their tokens in the order of the merges that make them, so that a merge gives the same token as the one before, or the next.
+        let mut last = 0;
+        for group in merges.chunks(GROUP) {
+            // Looked up together. Parts that are not there yet may be by the time that it is their turn.
+            let part = |i: usize| {
+                let merge = group.get(i / 2)?;
+                let at = cut(merge)?;
+                merge.as_bytes().get(if i.is_multiple_of(2) { 0..at } else { at + 1..merge.len() })
+            };
+            let known = pieces.ids::<{ 2 * GROUP }>(core::array::from_fn(|i| part(i).unwrap_or(&[])));
+            for (i, known) in known.as_chunks::<2>().0.iter().enumerate() {
+                let (Some(left), Some(right)) = (part(2 * i), part(2 * i + 1)) else { continue };
+                joined.clear();
+                joined.extend_from_slice(left);
+                joined.extend_from_slice(right);
+                let mut id = |known: u32, text| if known == NONE { intern(pieces, text) } else { known };
+                let (left, right) = (id(known[0], left), id(known[1], right));
+                last = match [last, last + 1].into_iter().find(|&id| !pieces.has_repeats() && pieces.text(id) == joined.as_slice()) {
+                    Some(id) => id,
+                    None => intern(pieces, &joined),
+                };
+                this.push([left, right, last]);
+            }
         }
         this
     }
@@ -120,6 +138,11 @@ impl Merges {
     /// The piece of a single byte.
     pub(crate) fn byte(&self, byte: u8) -> Option<u32> {
         self.bytes.get(usize::from(byte)).copied()
+    }
+
+    /// Bytes that `count` merges take.
+    pub(crate) fn planned_bytes(count: usize) -> usize {
+        count * size_of::<[u32; 3]>() + slots_for(count) * 4
     }
 
     /// Bytes held on the heap.
@@ -189,15 +212,15 @@ impl Merges {
     }
 
     fn push(&mut self, entry: [u32; 3]) {
-        if self.rank(entry[0], entry[1]).is_some() {
-            return; // the first of two equal merges is the one that counts
-        }
         let mask = self.slots.len() - 1;
         let mut at = mix(u64::from(entry[0]) << 32 | u64::from(entry[1])) as usize & mask;
         while let Some(slot) = self.slots.get_mut(at) {
             if *slot == EMPTY {
                 *slot = self.ranked.len() as u32;
                 break;
+            }
+            if self.ranked.get(*slot as usize).is_some_and(|known| known[..2] == entry[..2]) {
+                return; // the first of two equal merges is the one that counts
             }
             at = (at + 1) & mask;
         }

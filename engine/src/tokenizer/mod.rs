@@ -171,6 +171,35 @@ impl Tokenizer {
         Vocabulary::from_gguf(gguf)?.map(Tokenizer::new).transpose()
     }
 
+    /// Bytes that the tokenizer of a model file will hold, from the file's own counts and without building it; `None` if it has none. As
+    /// [`Tokenizer::estimated_bytes`], where all parts of merges are tokens, as in every vocabulary that was trained.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_gguf`], for what is looked at.
+    pub fn planned_bytes(gguf: &Gguf<'_>) -> Result<Option<usize>> {
+        let Some(model) = vocabulary::model_of(gguf)? else { return Ok(None) };
+        let counts = |key| Ok::<_, TokenizerError>(gguf.array(key)?.map_or((0, 0), |a| (a.len(), a.bytes().len())));
+        let ((count, bytes), (merges, _)) = (counts("tokenizer.ggml.tokens")?, counts("tokenizer.ggml.merges")?);
+        // Each text stands behind its length.
+        let text = bytes.saturating_sub(8 * count);
+        let algorithm = if model == "llama" {
+            spm::Scores::planned_bytes(count)
+        } else {
+            pretokenizer::family_of(gguf.str("tokenizer.ggml.pre")?)?.planned_bytes() + bpe::Merges::planned_bytes(merges)
+        };
+        let special = vocabulary::special_count(gguf)?;
+        let lists = count * size_of::<TokenType>() + special * 4 + 256;
+        Ok(Some(size_of::<Tokenizer>() + text + 4 * (count + pieces::slots_for(count)) + algorithm + lists))
+    }
+
+    /// Whether a model file has a tokenizer.
+    ///
+    /// # Errors
+    /// A key holds something else than it must.
+    pub fn is_in(gguf: &Gguf<'_>) -> Result<bool> {
+        Ok(vocabulary::model_of(gguf)?.is_some())
+    }
+
     /// Token ids of `text`, without BOS or EOS.
     ///
     /// # Errors

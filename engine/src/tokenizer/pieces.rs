@@ -7,6 +7,8 @@ use core::hash::{BuildHasher, Hasher};
 use std::hash::RandomState;
 
 const EMPTY: u32 = u32::MAX;
+/// No id.
+pub(crate) const NONE: u32 = EMPTY;
 
 /// Texts by id and ids by text. Texts are arbitrary bytes, so that a token may be a part of a
 /// character.
@@ -16,6 +18,8 @@ pub(crate) struct Pieces {
     ends: Vec<u32>,
     /// Open addressing with linear probing; the length is a power of two, at least a third empty.
     slots: Vec<u32>,
+    /// Whether some text was there already when it was to be found.
+    repeats: bool,
     /// Keeps a crafted vocabulary from choosing its collisions.
     seed: u64,
 }
@@ -27,6 +31,7 @@ impl Pieces {
             text: Vec::with_capacity(bytes),
             ends: Vec::with_capacity(count),
             slots: vec![EMPTY; slots_for(count)],
+            repeats: false,
             seed: RandomState::new().build_hasher().finish() | 1,
         }
     }
@@ -61,20 +66,55 @@ impl Pieces {
         }
     }
 
+    /// As [`Pieces::id`] for many texts, [`NONE`] where there is none: looked up together, so that their ways through memory overlap.
+    pub(crate) fn ids<const N: usize>(&self, texts: [&[u8]; N]) -> [u32; N] {
+        let mask = self.slots.len() - 1;
+        let first = texts.map(|text| self.slots.get(self.hash(text) as usize & mask).copied().unwrap_or(NONE));
+        let there = first.map(|id| self.text(id));
+        core::array::from_fn(|i| match (first.get(i), there.get(i), texts.get(i)) {
+            (Some(&id), Some(there), Some(text)) if id == NONE || there == text => id,
+            (_, _, Some(text)) => self.id(text).unwrap_or(NONE),
+            _ => NONE,
+        })
+    }
+
     /// Appends a text under the next id. `indexed` texts are found by [`Pieces::id`]; where the text
     /// is there already, the earlier id stays the one that is found, and `false` is returned.
     pub(crate) fn push(&mut self, text: &[u8], indexed: bool) -> bool {
         let id = self.ends.len() as u32;
-        let known = indexed && self.id(text).is_some();
+        if (self.ends.len() + 2) * 3 > self.slots.len() * 2 {
+            self.grow();
+        }
+        let free = if indexed { self.free_slot(text) } else { None };
         self.text.extend_from_slice(text);
         self.ends.push(self.text.len() as u32);
-        if indexed && !known {
-            if (self.ends.len() + 1) * 3 > self.slots.len() * 2 {
-                self.grow();
-            }
-            self.insert(id);
+        match free.and_then(|at| self.slots.get_mut(at)) {
+            Some(slot) => *slot = id,
+            None => self.repeats |= indexed,
         }
-        !known
+        free.is_some() || !indexed
+    }
+
+    /// Whether some text stands under several ids.
+    pub(crate) fn has_repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// The slot that a new text would take; `None` where it is there already.
+    fn free_slot(&self, text: &[u8]) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = self.hash(text) as usize & mask;
+        loop {
+            match self.slots.get(at) {
+                Some(&id) if id != EMPTY => {
+                    if self.text(id) == text {
+                        return None;
+                    }
+                    at = (at + 1) & mask;
+                }
+                _ => return Some(at),
+            }
+        }
     }
 
     /// Bytes held on the heap.
@@ -152,5 +192,6 @@ mod tests {
         assert_eq!(pieces.text(5001), b"hidden");
         assert_eq!((pieces.id(b"hidden"), pieces.id(b""), pieces.id(b"5000")), (None, None, None));
         assert_eq!(pieces.text(9999), b"");
+        assert_eq!(pieces.ids([b"4999", b"", b"5000", b"0"]), [4999, NONE, NONE, 0]);
     }
 }

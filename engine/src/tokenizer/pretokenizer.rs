@@ -20,6 +20,11 @@ pub(crate) struct Family {
 }
 
 impl Family {
+    /// Bytes that the compiled expressions take, about.
+    pub(crate) fn planned_bytes(&self) -> usize {
+        self.expressions.len() * EXPRESSION_BYTES
+    }
+
     /// The expressions, for tests against the crate that they are written for.
     #[cfg(test)]
     pub(crate) fn expressions(&self) -> &'static [&'static str] {

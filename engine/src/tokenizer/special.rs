@@ -142,6 +142,7 @@ impl Specials {
             .filter(|&(id, kind)| matches!(kind, Control | Unknown | UserDefined) && !pieces.text(id).is_empty())
             .map(|(id, _)| id)
             .collect();
+        sorted.shrink_to_fit();
         sorted.sort_by_key(|&id| pieces.text(id));
         let mut first = Box::new([false; 256]);
         for &byte in sorted.iter().filter_map(|&id| pieces.text(id).first()) {

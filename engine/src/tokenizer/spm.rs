@@ -136,6 +136,11 @@ impl Scores {
         Ok(())
     }
 
+    /// Bytes that the scores of `count` tokens take; how many characters stand before spaces within tokens is not known, and is next to nothing.
+    pub(crate) fn planned_bytes(count: usize) -> usize {
+        count * 4 + size_of::<[u32; 256]>()
+    }
+
     /// Bytes held on the heap.
     pub(crate) fn bytes(&self) -> usize {
         4 * (self.scores.capacity() + self.before_space.capacity()) + size_of::<[u32; 256]>()

@@ -82,9 +82,7 @@ impl<'a> Vocabulary<'a> {
     /// # Errors
     /// A key holds something else than it must.
     pub fn from_gguf(gguf: &Gguf<'a>) -> Result<Option<Vocabulary<'a>>> {
-        let Some(model) = gguf.str("tokenizer.ggml.model")?.filter(|model| !["none", "no_vocab"].contains(model)) else {
-            return Ok(None);
-        };
+        let Some(model) = model_of(gguf)? else { return Ok(None) };
         let strs = |key| Ok::<_, Error>(gguf.strs(key)?.map(Iterator::collect).unwrap_or_default());
         // Converters write −1, signed or not, for "none".
         let id = |key| Ok::<_, Error>(gguf.i64(key)?.and_then(|id| u32::try_from(id).ok()));
@@ -158,4 +156,19 @@ impl Vocabulary<'_> {
         }
         Ok(self)
     }
+}
+
+/// The algorithm that a model file names, if it has a tokenizer.
+pub(crate) fn model_of<'a>(gguf: &Gguf<'a>) -> Result<Option<&'a str>> {
+    Ok(gguf.str("tokenizer.ggml.model")?.filter(|model| !["none", "no_vocab"].contains(model)))
+}
+
+/// How many tokens a file says are no ordinary text.
+pub(crate) fn special_count(gguf: &Gguf<'_>) -> Result<usize> {
+    use attune_core::gguf::ValueType;
+    let Some(types) = gguf.array("tokenizer.ggml.token_type")? else { return Ok(0) };
+    if types.element_type() != ValueType::I32 {
+        return Ok(0);
+    }
+    Ok(types.bytes().as_chunks::<4>().0.iter().filter(|code| (2..=4).contains(&i32::from_le_bytes(**code))).count())
 }

@@ -124,16 +124,7 @@ impl Kernels for Cpu {
         (linear::OUTER_ROWS, 64)
     }
 
-    fn linear(
-        &self,
-        tile: &mut Tile<'_>,
-        x: &[f32],
-        prepared: Prepared<'_>,
-        w: &Matrix<'_>,
-        bias: Option<&[f32]>,
-        alpha: f32,
-        into: Into,
-    ) {
+    fn linear(&self, tile: &mut Tile<'_>, x: &[f32], prepared: Prepared<'_>, w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
         #[cfg(target_arch = "x86_64")]
         if prepared.form == amx::TILES
             && let Some(token) = self.tiles_for(x.len() / w.cols.max(1))

@@ -32,8 +32,12 @@ struct Config {
     rows: [u8; 16],
 }
 
-static CONFIG: Config =
-    Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0], rows: {
+static CONFIG: Config = Config {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: {
         let mut rows = [0; 16];
         let mut i = 0;
         while i < 8 {
@@ -41,7 +45,8 @@ static CONFIG: Config =
             i += 1;
         }
         rows
-    } };
+    },
+};
 
 impl Amx {
     /// Where the processor has tiles of bf16 and AVX-512 with bf16, and the system lets this process use them. The first call asks for that.
