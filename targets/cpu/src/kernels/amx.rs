@@ -16,13 +16,13 @@ use core::ops::Range;
 /// The form of an input in tiles: `[rows / 16][depth / 32][16][32]` bf16, filled up with zeros, rows to a multiple of 32.
 pub(super) const TILES: Form = Form(2);
 
-/// Depth of W that is packed at once in the forward product.
-const FORWARD_DEPTH: usize = 2048;
+/// The most depth of W that is packed at once in the forward product: a panel of 32 columns then stays in the nearest cache while inputs stream by.
+const FORWARD_DEPTH: usize = 512;
 /// Rows of W that are packed at once in the backward product.
 const BACKWARD_DEPTH: usize = 256;
 /// Numbers of the panel on the stack.
-const PANEL: usize = FORWARD_DEPTH * BLOCK;
-const _: () = assert!(PANEL >= BACKWARD_DEPTH * SPAN && FORWARD_DEPTH.is_multiple_of(SPAN) && SPAN.is_multiple_of(BLOCK));
+const PANEL: usize = BACKWARD_DEPTH * SPAN;
+const _: () = assert!(PANEL >= FORWARD_DEPTH * BLOCK && FORWARD_DEPTH.is_multiple_of(SPAN) && SPAN.is_multiple_of(BLOCK));
 
 /// A panel of packed weights.
 #[repr(align(64))]
@@ -111,16 +111,18 @@ impl Op for Forward<'_, '_> {
             begin(tile, bias, into);
         }
         let (cols, steps) = (tile.cols(), w.cols.div_ceil(DEEP));
-        assert!(cols.end <= w.rows && tile.rows().start.is_multiple_of(BLOCK));
-        let mut panel = Panel(MaybeUninit::uninit());
+        // Parts of about the same depth, of whole blocks.
+        let part = w.cols.div_ceil(w.cols.div_ceil(FORWARD_DEPTH)).next_multiple_of(DEEP.max(w.ty.block_len()));
+        assert!(part <= FORWARD_DEPTH && cols.end <= w.rows && tile.rows().start.is_multiple_of(BLOCK));
+        let (mut panel, mut decoded) = (Panel(MaybeUninit::uninit()), [0.0f32; SIDE * SPAN]);
         let panel = panel.0.as_mut_ptr().cast::<u16>();
         amx.configure();
         for n in cols.clone().step_by(BLOCK) {
             let rows = n..(n + BLOCK).min(cols.end);
-            for start in (0..w.cols).step_by(FORWARD_DEPTH) {
-                let depth = FORWARD_DEPTH.min(w.cols - start);
+            for start in (0..w.cols).step_by(part) {
+                let depth = part.min(w.cols - start);
                 // SAFETY: the panel holds as much; `rows` and the columns are W's.
-                unsafe { pack_turned(s, amx, w, rows.clone(), start..start + depth, alpha, panel) };
+                unsafe { pack_turned(s, amx, w, (rows.clone(), start..start + depth), alpha, panel, &mut decoded) };
                 let out = Out { tile: &mut *tile, cols: rows.start - cols.start..rows.end - cols.start, fresh: fresh && start == 0 };
                 // SAFETY: the panel was packed just before, for so many steps.
                 unsafe { product(amx, out, (x, steps), start / DEEP, panel, depth.div_ceil(DEEP)) };
@@ -135,8 +137,15 @@ impl Op for Forward<'_, '_> {
 /// # Safety
 /// `panel` must be writable for as many tiles; rows and columns must be W's, and columns begin with a block.
 #[inline(always)]
-unsafe fn pack_turned<S: Simd>(s: S, amx: Amx, w: &Matrix<'_>, rows: Range<usize>, cols: Range<usize>, alpha: f32, panel: *mut u16) {
-    let mut decoded = [0.0f32; SIDE * SPAN];
+unsafe fn pack_turned<S: Simd>(
+    s: S,
+    amx: Amx,
+    w: &Matrix<'_>,
+    (rows, cols): (Range<usize>, Range<usize>),
+    alpha: f32,
+    panel: *mut u16,
+    decoded: &mut [f32; SIDE * SPAN],
+) {
     for half in 0..2 {
         for start in cols.clone().step_by(SPAN) {
             let len = SPAN.min(cols.end - start);
