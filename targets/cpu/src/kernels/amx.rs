@@ -161,8 +161,9 @@ unsafe fn pack_turned<S: Simd>(
                 to[len..].fill(0.0);
             }
             let at = (start - cols.start) / DEEP * 2 + half;
+            let from = core::array::from_fn(|i| decoded[i * SPAN..].as_ptr());
             // SAFETY: sixteen rows of SPAN numbers; the tiles lie within the panel.
-            unsafe { amx.turn(decoded.as_ptr(), SPAN, len.next_multiple_of(DEEP), panel.add(at * TILE), 2 * TILE) };
+            unsafe { amx.turn(from, len.next_multiple_of(DEEP), panel.add(at * TILE), 2 * TILE) };
         }
     }
 }

@@ -21,6 +21,9 @@ pub(super) const BLOCK: usize = 32;
 /// Below so many tokens each one passes over the keys by itself.
 pub(super) const FEW: usize = 4;
 
+/// Scores that are looked at together.
+const LANES: usize = 16;
+
 type Scores = [[f32; BLOCK]; BLOCK];
 type Packed = MaybeUninit<[f32; BLOCK * (MAX_HEAD + BLOCK)]>;
 
@@ -56,18 +59,18 @@ impl Op for Forward<'_, '_, '_> {
 
 /// The softmax of one token's scores so far.
 #[derive(Clone, Copy)]
-struct Softmax {
+pub(super) struct Softmax {
     top: f32,
-    sum: f32,
+    pub(super) sum: f32,
 }
 
 impl Softmax {
-    const NEW: Softmax = Softmax { top: f32::NEG_INFINITY, sum: 0.0 };
+    pub(super) const NEW: Softmax = Softmax { top: f32::NEG_INFINITY, sum: 0.0 };
 
     /// Takes in the scores of keys `seen` of a block, turns all of the block's into probabilities relative to the largest so far, and gives the factor by which
     /// what was gathered before shrinks.
     #[inline(always)]
-    fn take(&mut self, scores: &mut [f32; BLOCK], seen: Range<usize>) -> f32 {
+    pub(super) fn take(&mut self, scores: &mut [f32; BLOCK], seen: Range<usize>) -> f32 {
         if seen.is_empty() {
             *scores = [0.0; BLOCK];
             return 1.0;
@@ -75,16 +78,16 @@ impl Softmax {
         for (j, x) in scores.iter_mut().enumerate() {
             *x = if j >= seen.start && j < seen.end { *x } else { f32::NEG_INFINITY };
         }
-        let mut largest = [self.top; 8];
-        for chunk in scores.as_chunks::<8>().0 {
+        let mut largest = [self.top; LANES];
+        for chunk in scores.as_chunks::<LANES>().0 {
             for (m, &x) in largest.iter_mut().zip(chunk) {
                 *m = if x > *m { x } else { *m };
             }
         }
         let top = largest.iter().fold(self.top, |m, &x| if x > m { x } else { m });
         let shrink = if self.sum > 0.0 { exp(self.top - top) } else { 1.0 };
-        let mut lanes = [0.0f32; 8];
-        for chunk in scores.as_chunks_mut::<8>().0 {
+        let mut lanes = [0.0f32; LANES];
+        for chunk in scores.as_chunks_mut::<LANES>().0 {
             for (lane, x) in lanes.iter_mut().zip(chunk) {
                 // e^-inf is 0: see `exp`.
                 *x = exp(*x - top);
@@ -98,21 +101,21 @@ impl Softmax {
 
     /// The logarithm of the denominator.
     #[inline(always)]
-    fn log(&self) -> f32 {
+    pub(super) fn log(&self) -> f32 {
         self.top + self.sum.ln()
     }
 }
 
 /// The part of block `keys` that token `t` sees, counted from the block's start.
 #[inline(always)]
-fn seen_of(sight: &Sight<'_>, t: usize, window: usize, keys: &Range<usize>) -> Range<usize> {
+pub(super) fn seen_of(sight: &Sight<'_>, t: usize, window: usize, keys: &Range<usize>) -> Range<usize> {
     let (first, last) = sight.of(t, window);
     first.max(keys.start) - keys.start..(last + 1).min(keys.end).max(keys.start) - keys.start
 }
 
 /// Blocks of keys that some of `tokens` see.
 #[inline(always)]
-fn key_blocks(sight: &Sight<'_>, tokens: &Range<usize>, window: usize, held: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn key_blocks(sight: &Sight<'_>, tokens: &Range<usize>, window: usize, held: usize) -> impl Iterator<Item = Range<usize>> {
     let (mut low, mut high) = (usize::MAX, 0);
     for t in tokens.clone() {
         let (first, last) = sight.of(t, window);
@@ -163,7 +166,7 @@ fn block<S: Simd>(
 
 /// Rows that keys or values hold.
 #[inline(always)]
-fn held(rows: &Rows<'_>, a: &Heads) -> usize {
+pub(super) fn held(rows: &Rows<'_>, a: &Heads) -> usize {
     rows.bytes.len() / rows.store.bytes(a.kv_heads * a.head_dim).max(1)
 }
 
@@ -209,15 +212,15 @@ fn alone<S: Simd>(
 }
 
 /// Some rows of f32s, `stride` apart.
-struct Source<'a> {
-    rows: &'a [f32],
-    stride: usize,
-    count: usize,
+pub(super) struct Source<'a> {
+    pub(super) rows: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) count: usize,
 }
 
 /// One head of the rows `keys`: where they are if they are f32, else decoded.
 #[inline(always)]
-fn source<'r, S: Simd>(
+pub(super) fn source<'r, S: Simd>(
     s: S,
     rows: &Rows<'r>,
     keys: Range<usize>,
@@ -240,7 +243,7 @@ fn source<'r, S: Simd>(
 
 /// Rows of an f32 matrix of a pass.
 #[inline(always)]
-fn plain(x: &[f32], dim: usize, rows: Range<usize>, col: usize) -> Source<'_> {
+pub(super) fn plain(x: &[f32], dim: usize, rows: Range<usize>, col: usize) -> Source<'_> {
     Source { rows: &x[rows.start * dim + col..], stride: dim, count: rows.len() }
 }
 

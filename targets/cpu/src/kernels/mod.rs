@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_tiles;
 mod few;
 mod int8;
 mod linear;
@@ -188,12 +190,20 @@ impl Kernels for Cpu {
         sight: &core_attention::Sight<'_>,
         a: &Heads,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
+            return amx.vectorize(attention_tiles::Forward { amx, o, lse, q, kv, sight, a });
+        }
         if let Err(op) = dispatch(self.isa(), attention::Forward { o, lse, q, kv, sight, a }) {
             core_attention::forward_tile(op.o, op.lse, q, kv, sight, a);
         }
     }
 
     fn attention_backward_q(&self, dq: &mut Tile<'_>, f: &core_attention::Forward<'_>, sight: &core_attention::Sight<'_>, a: &Heads) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
+            return amx.vectorize(attention_tiles::BackwardQ { amx, dq, f, sight, a });
+        }
         if let Err(op) = dispatch(self.isa(), attention::BackwardQ { dq, f, sight, a }) {
             core_attention::backward_q_tile(op.dq, f, sight, a);
         }
@@ -207,6 +217,10 @@ impl Kernels for Cpu {
         sight: &core_attention::Sight<'_>,
         a: &Heads,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
+            return amx.vectorize(attention_tiles::BackwardKv { amx, dk, dv, f, sight, a });
+        }
         if let Err(op) = dispatch(self.isa(), attention::BackwardKv { dk, dv, f, sight, a }) {
             core_attention::backward_kv_tile(op.dk, op.dv, f, sight, a);
         }

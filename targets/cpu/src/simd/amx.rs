@@ -180,18 +180,18 @@ impl Amx {
         }
     }
 
-    /// Sixteen rows of weights, `stride` f32s apart, as columns: for each 32 of `depth`, a tile, `step` numbers after the one before.
+    /// Sixteen rows of weights as columns: for each 32 of `depth`, a tile, `step` numbers after the one before.
     ///
     /// # Safety
     /// The rows must be readable for `depth` f32s, a multiple of 32; `to` must be writable for the tiles.
     #[inline(always)]
-    pub(crate) unsafe fn turn(self, from: *const f32, stride: usize, depth: usize, to: *mut u16, step: usize) {
+    pub(crate) unsafe fn turn(self, from: [*const f32; SIDE], depth: usize, to: *mut u16, step: usize) {
         // SAFETY: all rows and tiles lie where this function's contract says; the token says that the processor has AVX-512 with bf16.
         unsafe {
             for (tile, start) in (0..depth).step_by(DEEP).enumerate() {
                 let mut rows = [_mm512_setzero_si512(); SIDE];
-                for (i, row) in rows.iter_mut().enumerate() {
-                    let at = from.add(i * stride + start);
+                for (row, from) in rows.iter_mut().zip(from) {
+                    let at = from.add(start);
                     *row = both_bits(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(at.add(SIDE)), _mm512_loadu_ps(at)));
                 }
                 let to = to.add(tile * step);
