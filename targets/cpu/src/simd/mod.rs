@@ -25,6 +25,8 @@ mod neon_blocks;
 #[cfg(target_arch = "aarch64")]
 mod neon_decode;
 #[cfg(target_arch = "aarch64")]
+mod neon_floats;
+#[cfg(target_arch = "aarch64")]
 mod neon_q8;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod panels;
@@ -86,6 +88,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// As core's `dot_q8`, to the bit; NaN where that gives an error.
     fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32;
+
+    /// `out[r] = row r · x` for F32, F16 or BF16 rows that lie one after the other, in an order of its own that is always the same; false where there is
+    /// no such kernel.
+    #[inline(always)]
+    fn dots(self, _ty: Type, _rows: &[u8], _x: &[f32], _out: &mut [f32]) -> bool {
+        false
+    }
 
     /// Turns `rows · cols` f32s around: `to[c · to_stride + r] = from[r · from_stride + c]`.
     ///

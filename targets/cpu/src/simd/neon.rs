@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::dotprod::Sdot;
-use super::neon_q8::{Mull, dots};
-use super::{Op, Simd, neon_decode, transpose_rest};
+use super::neon_q8::{Mull, Rows, by_format, dots};
+use super::{Op, Simd, neon_decode, neon_floats, transpose_rest};
 use attune_core::quant::{Type, q8};
 use core::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
@@ -26,12 +26,12 @@ macro_rules! token {
             #[inline(always)]
             pub(super) fn dots_q8(self, ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
                 #[target_feature(enable = $features)]
-                fn go(ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
+                fn go<B: Rows, const R: usize>(rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
                     // SAFETY: this function is compiled for these features.
-                    unsafe { dots::<$dot>(ty, rows, x, out) }
+                    unsafe { dots::<B, $dot, R>(rows, x, out) }
                 }
                 // SAFETY: the token exists, so the processor has these features.
-                unsafe { go(ty, rows, x, out) }
+                unsafe { by_format!(ty, go(rows, x, out)) }
             }
         }
 
@@ -104,6 +104,12 @@ macro_rules! token {
                 let mut out = [f32::NAN];
                 self.dots_q8(ty, blocks, x, &mut out);
                 out[0]
+            }
+
+            #[inline(always)]
+            fn dots(self, ty: Type, rows: &[u8], x: &[f32], out: &mut [f32]) -> bool {
+                // SAFETY: the token exists, so the processor has NEON.
+                unsafe { neon_floats::dots(ty, rows, x, out) }.is_some()
             }
 
             #[inline(always)]

@@ -7,7 +7,7 @@
 use super::neon_blocks::{Group, Small, Super, half, halves, q6_group};
 use attune_core::quant::q8::Row;
 use attune_core::quant::{
-    Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Q8_LANES, Type, fold,
+    Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Q8_LANES, fold,
 };
 use core::arch::aarch64::*;
 
@@ -50,30 +50,26 @@ impl Dot for Mull {
     }
 }
 
-/// `out[r] = dot_q8(row r, x)`; `out` stays as it is where `rows` and `x` do not belong together, or where the format has no integers.
-///
-/// # Safety
-/// The processor must have `D`'s instructions.
-#[inline(always)]
-pub(super) unsafe fn dots<D: Dot>(ty: Type, rows: &[u8], x: Row<'_>, out: &mut [f32]) {
-    // SAFETY: the instructions by this function's contract.
-    unsafe {
-        match ty {
+/// Calls `$go::<block, rows at once>` for a format with integers.
+macro_rules! by_format {
+    ($ty:expr, $go:ident($($arg:expr),*)) => {
+        match $ty {
             Type::F32 | Type::F16 | Type::BF16 => (),
-            Type::Q8_0 => each::<Q8_0Block, D, 4>(rows, x, out),
-            Type::Q4_0 => each::<Q4_0Block, D, 4>(rows, x, out),
-            Type::Q4_1 => each::<Q4_1Block, D, 4>(rows, x, out),
-            Type::Q5_0 => each::<Q5_0Block, D, 4>(rows, x, out),
-            Type::Q5_1 => each::<Q5_1Block, D, 4>(rows, x, out),
-            Type::Q4K => each::<Q4KBlock, D, 2>(rows, x, out),
-            Type::Q5K => each::<Q5KBlock, D, 2>(rows, x, out),
-            Type::Q6K => each::<Q6KBlock, D, 2>(rows, x, out),
+            Type::Q8_0 => $go::<attune_core::quant::Q8_0Block, 4>($($arg),*),
+            Type::Q4_0 => $go::<attune_core::quant::Q4_0Block, 4>($($arg),*),
+            Type::Q4_1 => $go::<attune_core::quant::Q4_1Block, 4>($($arg),*),
+            Type::Q5_0 => $go::<attune_core::quant::Q5_0Block, 4>($($arg),*),
+            Type::Q5_1 => $go::<attune_core::quant::Q5_1Block, 4>($($arg),*),
+            Type::Q4K => $go::<attune_core::quant::Q4KBlock, 2>($($arg),*),
+            Type::Q5K => $go::<attune_core::quant::Q5KBlock, 2>($($arg),*),
+            Type::Q6K => $go::<attune_core::quant::Q6KBlock, 2>($($arg),*),
         }
-    }
+    };
 }
+pub(super) use by_format;
 
 /// A format's products.
-trait Rows: Block {
+pub(super) trait Rows: Block {
     /// The products of `R` rows with `x`.
     ///
     /// # Safety
@@ -98,12 +94,12 @@ rows!(
     Q4KBlock: large<Self>, Q5KBlock: large<Self>, Q6KBlock: q6_k
 );
 
-/// `R` rows at a time, then one by one.
+/// `out[r] = dot_q8(row r, x)`, `R` rows at a time, then one by one; `out` stays as it is where `rows` and `x` do not belong together.
 ///
 /// # Safety
 /// The processor must have `D`'s instructions.
 #[inline(always)]
-unsafe fn each<B: Rows, D: Dot, const R: usize>(rows: &[u8], x: Row<'_>, out: &mut [f32]) {
+pub(super) unsafe fn dots<B: Rows, D: Dot, const R: usize>(rows: &[u8], x: Row<'_>, out: &mut [f32]) {
     let len = match B::TYPE.row_bytes(x.len()) {
         Some(len) if len > 0 && rows.len() >= len * out.len() => len,
         _ => return,
@@ -123,10 +119,10 @@ unsafe fn each<B: Rows, D: Dot, const R: usize>(rows: &[u8], x: Row<'_>, out: &m
 /// The same for every `$r` below `$n`, which is at most 4, one after the other and without a loop: what is kept for a row stays in registers.
 macro_rules! unrolled {
     ($r:ident < $n:ident, $body:block) => {
-        unrolled!(@ 0, $r, $n, $body);
-        unrolled!(@ 1, $r, $n, $body);
-        unrolled!(@ 2, $r, $n, $body);
-        unrolled!(@ 3, $r, $n, $body);
+        $crate::simd::neon_q8::unrolled!(@ 0, $r, $n, $body);
+        $crate::simd::neon_q8::unrolled!(@ 1, $r, $n, $body);
+        $crate::simd::neon_q8::unrolled!(@ 2, $r, $n, $body);
+        $crate::simd::neon_q8::unrolled!(@ 3, $r, $n, $body);
     };
     (@ $i:literal, $r:ident, $n:ident, $body:block) => {
         if $i < $n {
@@ -135,6 +131,8 @@ macro_rules! unrolled {
         }
     };
 }
+
+pub(super) use unrolled;
 
 /// Groups 0 to 3 of eight, and groups 4 to 7.
 const SIDES: usize = 2;
@@ -344,7 +342,7 @@ mod tests {
     use super::super::{DotProd, I8mm, Neon};
     use super::*;
     use crate::Isa;
-    use attune_core::quant::{self, q8};
+    use attune_core::quant::{self, Type, q8};
 
     /// `None` where the processor lacks the instructions.
     fn dots(isa: Isa, ty: Type, rows: &[u8], x: Row<'_>, count: usize) -> Option<Vec<u32>> {
