@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+#[cfg(target_arch = "aarch64")]
+mod bf16;
 #[cfg(target_arch = "x86_64")]
 mod attention_tiles;
 mod few;
@@ -87,6 +89,10 @@ impl Kernels for Cpu {
         if let Some(form) = panels::form(self, product, x.len() / depth.max(1), w) {
             return if had == form { had } else { panels::round(self, form, x, depth, room) };
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(form) = bf16::form(self, product, x.len() / depth.max(1)) {
+            return if had == form { had } else { bf16::round(self, x, depth, room) };
+        }
         let _ = (x, depth, had, room);
         Form::NONE
     }
@@ -118,6 +124,10 @@ impl Kernels for Cpu {
             return (rows, if w.ty.block_len() > 64 { 256 } else { cols });
         }
         let cols = if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { 64 };
+        #[cfg(target_arch = "aarch64")]
+        if bf16::form(self, Product::Backward, tokens).is_some() {
+            return (tokens.next_multiple_of(8).min(256), cols);
+        }
         let rows = (2 * WORK / (cols * w.rows).max(1)).next_multiple_of(64).clamp(64, 256);
         (rows.min(tokens.max(1)), cols)
     }
@@ -165,6 +175,10 @@ impl Kernels for Cpu {
             && let Some(dy) = amx::tiles(prepared.bytes, dy.len() / w.rows.max(1), w.rows)
         {
             return token.vectorize(amx::Backward { amx: token, tile, dy, w, alpha, into });
+        }
+        #[cfg(target_arch = "aarch64")]
+        if bf16::backward(tile, prepared, dy.len() / w.rows.max(1), w, (alpha, into)) {
+            return;
         }
         if let Err(op) = dispatch(self.isa(), linear::Backward { tile, dy, w, alpha, into }) {
             ops::linear::backward(op.tile, dy, w, alpha, into);

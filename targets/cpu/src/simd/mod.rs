@@ -15,6 +15,8 @@ mod avx2_q8;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
+pub(crate) mod bf16;
+#[cfg(target_arch = "aarch64")]
 mod dotprod;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
@@ -39,7 +41,7 @@ pub(crate) use avx512::Avx512;
 pub(crate) use {
     dotprod::Sdot,
     i8mm::Smmla,
-    neon::{DotProd, I8mm, Neon},
+    neon::{Bf16, DotProd, I8mm, Neon},
 };
 
 use attune_core::quant::{Type, q8};

@@ -134,6 +134,11 @@ token!(
     I8mm, "neon,dotprod,i8mm", Sdot, DotProd::detect().is_some() && is_aarch64_feature_detected!("i8mm")
 );
 
+token!(
+    /// What I8mm's token asks for, and FEAT_BF16.
+    Bf16, "neon,dotprod,i8mm,bf16", Sdot, I8mm::detect().is_some() && is_aarch64_feature_detected!("bf16")
+);
+
 /// # Safety
 /// As [`Simd::transpose`].
 #[target_feature(enable = "neon")]
