@@ -31,7 +31,7 @@ def main():
     options = arguments()
     results = {"settings": settings(options), "answering": [], "opening": [], "training": []}
     attune = Attune(options.attune, options.threads, options.precision)
-    began = time.time()
+    began, stolen = time.time(), ticks()
     try:
         if "answering" in options.only:
             for shape in options.shapes:
@@ -45,6 +45,7 @@ def main():
     except KeyboardInterrupt:
         print("interrupted: the results so far follow", file=sys.stderr)
     results["settings"]["seconds"] = round(time.time() - began)
+    results["settings"]["stolen"] = share(stolen, ticks())
     text = tables.page(results)
     print(text)
     if options.out:
@@ -119,6 +120,17 @@ def settings(options):
         "command": "bench/peers/run.sh " + " ".join(sys.argv[7:]),
         "versions": VERSIONS,
     }
+
+
+def ticks():
+    """Processor time so far: that which other guests of the same host took, and all of it."""
+    with open("/proc/stat") as stat:
+        counts = [int(n) for n in stat.readline().split()[1:9]]
+    return counts[7], sum(counts)
+
+
+def share(before, after):
+    return (after[0] - before[0]) / max(after[1] - before[1], 1)
 
 
 def answering(attune, options, shape, kind):
@@ -196,6 +208,8 @@ def training(attune, options, shape):
             row["speeds"] = {dtype: spread(values) for dtype, values in speeds.items()}
             memory = {dtype: max(r["peak_less_weights"] for r in row[dtype]) for dtype in peers}
             row["memory"] = {"attune": max(a["train_peak_bytes"] for a in row["attune"]), **memory}
+            if not options.quick:
+                row["trl"] = trl(peers[row["faster"]], tokens)
             row["libraries"] = loaded[row["faster"]]["libraries_bytes"]
     except Failed as error:
         rows.append({"shape": shape, "failed": str(error)})
@@ -203,6 +217,17 @@ def training(attune, options, shape):
         for peer in peers.values():
             peer.close()
     return rows
+
+
+def trl(peer, tokens):
+    """The same step by TRL's trainer, for comparison; nothing where TRL is not installed."""
+    try:
+        answer = peer.ask("trl", tokens=tokens, repeat=STEPS)
+    except Failed as error:
+        note(f"TRL: {error}")
+        return None
+    VERSIONS["trl"] = answer["version"]
+    return spread([tokens / s for s in answer["seconds"]])
 
 
 def spread(values):

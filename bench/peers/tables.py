@@ -10,7 +10,7 @@ def page(results):
         "# Attune and its peers",
         "",
         f"Measured {settings['date']} on {settings['cpu']} ({settings['cores']} cores, {settings['memory_bytes'] / (1 << 30):.0f} GiB), "
-        f"{settings['threads']} threads, batch 1, in {settings['seconds']} s by `{settings['command'].strip()}`.",
+        f"{settings['threads']} threads, batch 1, in {settings['seconds']} s by `{settings['command'].strip()}`. Other guests of the same host took {100 * settings['stolen']:.1f} % of the processor.",
         f"Peers: {', '.join(f'{name} {version}' for name, version in sorted(settings['versions'].items()))}.",
         f"The programs took turns in {settings['rounds']} rounds; each cell is the median (smallest to largest), a ratio that of the medians. Models have the "
         "shapes of the named ones and random weights (`attune bench --shape`).",
@@ -70,7 +70,7 @@ def opening(results):
 
 
 def training(results):
-    rows = head("model, tokens", "Attune", "PyTorch f32", "PyTorch bf16", "ratio to the faster", "forward, backward, update ms", "PyTorch's")
+    rows = head("model, tokens", "Attune", "PyTorch f32", "PyTorch bf16", "ratio to the faster", "TRL's trainer", "forward, backward, update ms", "PyTorch's")
     for row in results["training"]:
         if "failed" not in row:
             last, faster = row["attune"][-1]["train"], row[row["faster"]][-1]["steps"][-1]
@@ -84,6 +84,7 @@ def training(results):
                     cell(speeds["float32"]),
                     cell(speeds["bfloat16"]),
                     f"**{row['speed']['ratio']:.2f}**",
+                    cell(row["trl"]) if row.get("trl") else "",
                     parts,
                     others,
                 )

@@ -35,7 +35,7 @@ class Peer:
         self.model.train()
         self.vocab = config.vocab_size
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, fused=True)
         versions = {m.__name__: m.__version__ for m in (torch, transformers, peft)}
         return {"versions": versions, "weights_bytes": self.weights, "libraries_bytes": libraries, "trained": sum(p.numel() for p in trained)}
 
@@ -58,6 +58,54 @@ class Peer:
             assert self.torch.isfinite(loss).item()
         peak = worker.peak()
         return {"steps": steps, "peak_bytes": peak, "peak_less_weights": peak - self.weights, "grown": peak - before}
+
+    def trl(self, tokens, repeat=1):
+        """Seconds of each step that TRL's trainer makes, which adds its own metrics to the loop above."""
+        import datasets
+        import tempfile
+        import time as clock
+        import tokenizers
+        import transformers
+        import trl
+
+        words = tokenizers.models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>")
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizers.Tokenizer(words), eos_token="<eos>", pad_token="<pad>"
+        )
+        rows = self.ids(repeat + 1, tokens).tolist()
+        seconds, began = [], [0.0]
+
+        class Watch(transformers.TrainerCallback):
+            def on_step_begin(self, *_, **__):
+                began[0] = clock.perf_counter()
+
+            def on_step_end(self, *_, **__):
+                seconds.append(clock.perf_counter() - began[0])
+
+        with tempfile.TemporaryDirectory() as folder:
+            settings = trl.SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=1,
+                max_steps=repeat + 1,
+                max_length=tokens,
+                gradient_checkpointing=False,
+                bf16=False,
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                dataset_kwargs={"skip_prepare_dataset": True},
+            )
+            trainer = trl.SFTTrainer(
+                model=self.model,
+                args=settings,
+                train_dataset=datasets.Dataset.from_dict({"input_ids": rows, "labels": rows}),
+                processing_class=tokenizer,
+                callbacks=[Watch()],
+            )
+            trainer.train()
+        return {"seconds": seconds[1:], "version": trl.__version__}
 
     def ids(self, rows, tokens):
         return self.torch.randint(0, self.vocab, (rows, tokens))
@@ -85,4 +133,4 @@ class Peer:
 
 if __name__ == "__main__":
     peer = Peer()
-    worker.serve({"load": peer.load, "step": peer.step})
+    worker.serve({"load": peer.load, "step": peer.step, "trl": peer.trl})
