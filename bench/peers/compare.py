@@ -29,33 +29,43 @@ VERSIONS = {}
 
 def main():
     options = arguments()
-    results = {"settings": settings(options), "answering": [], "opening": [], "training": []}
+    results = {"settings": {**settings(options), "seconds": 0, "stolen": 0.0}, "answering": [], "opening": [], "training": []}
     attune = Attune(options.attune, options.threads, options.precision)
     began, stolen = time.time(), ticks()
     try:
-        if "answering" in options.only:
-            for shape in options.shapes:
-                for kind in options.types:
-                    results["answering"].append(answering(attune, options, shape, kind))
-        if "opening" in options.only:
-            results["opening"].append(opening(attune, options, *OPENED))
-        if "training" in options.only:
-            for shape in options.trained:
-                results["training"] += training(attune, options, shape)
+        for part, measured in work(attune, options):
+            results[part] += measured
+            results["settings"]["seconds"] = round(time.time() - began)
+            results["settings"]["stolen"] = share(stolen, ticks())
+            keep(options, results)
     except KeyboardInterrupt:
         print("interrupted: the results so far follow", file=sys.stderr)
-    results["settings"]["seconds"] = round(time.time() - began)
-    results["settings"]["stolen"] = share(stolen, ticks())
-    text = tables.page(results)
-    print(text)
-    if options.out:
-        pathlib.Path(options.out).write_text(text)
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+    print(tables.page(results))
     failed = [row for rows in (results["answering"], results["opening"], results["training"]) for row in rows if "failed" in row]
     for row in failed:
         print(f"failed: {row}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def work(attune, options):
+    """Every measurement that was asked for, when it is done: its part of the results, and its rows."""
+    if "answering" in options.only:
+        for shape in options.shapes:
+            for kind in options.types:
+                yield "answering", [answering(attune, options, shape, kind)]
+    if "opening" in options.only:
+        yield "opening", [opening(attune, options, *OPENED)]
+    if "training" in options.only:
+        for shape in options.trained:
+            yield "training", training(attune, options, shape)
+
+
+def keep(options, results):
+    """Writes what there is so far, so that little is lost if the run is."""
+    if options.out:
+        pathlib.Path(options.out).write_text(tables.page(results))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
 
 
 def arguments():
@@ -150,6 +160,7 @@ def answering(attune, options, shape, kind):
             row["peer"].append(peer.ask("run", prefill=PROMPT, decode=ANSWER))
         row["prefill"] = pair([a["prefill_tps"] for a in row["attune"]], [PROMPT / p["prefill"][0] for p in row["peer"]])
         row["decode"] = pair([a["decode_tps"] for a in row["attune"]], [ANSWER / p["decode"][0] for p in row["peer"]])
+        note(f"  ratios: prefill {row['prefill']['ratio']:.2f}, decode {row['decode']['ratio']:.2f}")
     except Failed as error:
         row["failed"] = str(error)
     finally:
@@ -172,6 +183,7 @@ def opening(attune, options, shape, kind):
             mine.append(attune.bench(model, first_token=True, context=CONTEXT)["first_token_ms"])
             other += [s * 1e3 for s in peer.ask("first_token")["seconds"]]
         row["first_token"] = pair(mine, other)
+        note(f"  ratio: {row['first_token']['ratio']:.2f}")
     except Failed as error:
         row["failed"] = str(error)
     finally:
@@ -207,6 +219,7 @@ def training(attune, options, shape):
             row["speed"] = pair(mine, speeds[row["faster"]])
             row["speeds"] = {dtype: spread(values) for dtype, values in speeds.items()}
             memory = {dtype: max(r["peak_less_weights"] for r in row[dtype]) for dtype in peers}
+            note(f"  ratio: {row['speed']['ratio']:.2f}")
             row["memory"] = {"attune": max(a["train_peak_bytes"] for a in row["attune"]), **memory}
             if not options.quick:
                 row["trl"] = trl(peers[row["faster"]], tokens)
