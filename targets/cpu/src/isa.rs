@@ -10,7 +10,9 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL and VNNI besides: Ice Lake, Zen 4 and later.
+    /// x86-64 with AVX-VNNI besides: Alder Lake, Zen 5 and later.
+    AvxVnni,
+    /// x86-64 with AVX2, FMA and F16C and AVX-512 F, BW, VL and VNNI: Ice Lake, Zen 4 and later.
     Avx512,
     /// As AVX-512, with AVX-512's bf16 and tiles of bf16 (Intel AMX): Sapphire Rapids and later.
     Amx,
@@ -24,7 +26,7 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the best last.
-    pub const ALL: [Isa; 7] = [Isa::Scalar, Isa::Neon, Isa::DotProd, Isa::I8mm, Isa::Avx2, Isa::Avx512, Isa::Amx];
+    pub const ALL: [Isa; 8] = [Isa::Scalar, Isa::Neon, Isa::DotProd, Isa::I8mm, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Amx];
 
     /// The best one that this processor has.
     #[must_use]
@@ -39,6 +41,8 @@ impl Isa {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => crate::simd::Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => crate::simd::AvxVnni::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => crate::simd::Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
@@ -60,6 +64,7 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
             Isa::Neon => "neon",

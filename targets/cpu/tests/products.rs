@@ -161,7 +161,7 @@ fn fast_products_point_where_f32_products_point() {
         for ty in Type::ALL {
             let (n, k) = (512, 512);
             let (bytes, _) = weights(ty, n, k, 1);
-            for tokens in [1, 3, 40] {
+            for tokens in [1, 3, 8, 40] {
                 let [exact, fast] = [Precision::F32, Precision::Fast].map(|precision| {
                     let mut t = target(isa, 2, precision, ROOM);
                     let mut room = Room::new();
@@ -172,7 +172,7 @@ fn fast_products_point_where_f32_products_point() {
                     t.linear(y, x, &weight, None, Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
                     read(&mut t, y)
                 });
-                let rounded = attune_cpu::kernels().any(|k| k.isa == isa && k.weight == ty && k.q8) && tokens < 7;
+                let rounded = attune_cpu::kernels().any(|k| k.isa == isa && k.weight == ty && k.q8) && tokens <= 8;
                 assert_eq!(exact != fast, rounded, "{isa}_{ty}, {tokens} tokens: rounded where it should be, and only there");
                 assert!(cosine(&exact, &fast) > 0.999, "{isa}_{ty}, {tokens} tokens: {}", cosine(&exact, &fast));
                 let mut turned = fast.clone();
@@ -251,7 +251,7 @@ fn every_kernel_has_a_name_and_this_runner_runs_those_it_should() {
         let run = attune_cpu::kernels().filter(|k| k.isa == Isa::Avx2 && k.available() && !k.q8).count();
         assert_eq!(run, Type::ALL.len(), "all of avx2's kernels run here");
         let run = attune_cpu::kernels().filter(|k| k.isa == Isa::Avx2 && k.available() && k.q8).count();
-        assert_eq!(run, 4, "Q8_0, Q4_0, Q4_K and Q6_K");
+        assert_eq!(run, 8, "all quantised formats");
         assert_ne!(Isa::detect(), Isa::Scalar);
     }
     // A runner that knows its processor says what must have run: ATTUNE_EXPECT_ISA=neon,dotprod.

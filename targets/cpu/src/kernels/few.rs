@@ -8,7 +8,7 @@ use attune_core::target::Into;
 use attune_core::target::split::Tile;
 
 /// Up to so many tokens are few.
-pub(super) const FEW: usize = 6;
+pub(super) const FEW: usize = 8;
 
 /// Weights of a row that are decoded at once: a multiple of every block, and little enough to stay in the nearest cache.
 const AT_ONCE: usize = 1024;

@@ -1,26 +1,76 @@
 //! `y = x Wᵀ` for a few tokens with activations rounded to 8 bits: a pass over the weights in their own integers.
+#![allow(unsafe_code)]
 
 use super::few::FEW;
 use super::linear::begin;
-use crate::simd::{Op, Simd};
+use crate::simd::{Op, Rounded, Simd};
 use attune_core::ops::linear::Matrix;
-use attune_core::quant::q8::{self, GROUP};
+use attune_core::quant::q8::GROUP;
 use attune_core::target::Into;
+use attune_core::target::host::{Form, Prepared};
 use attune_core::target::split::Tile;
+use core::mem::MaybeUninit;
 
-/// The longest row of activations that is rounded: its integers lie on the stack.
-pub(super) const MAX_COLS: usize = 16384;
+/// The form of an input that is rounded to 8 bits: integers `[T, K]` i8, scales `[T, K / 32]` f32, sums of groups `[T, K / 32]` i32.
+pub(super) const ROUNDED: Form = Form(1);
+
+/// The longest row of activations that is rounded on the stack, where no other memory was lent.
+const MAX_COLS: usize = 16384;
 
 /// Whether a product of so many tokens with such a weight is computed here.
 #[inline(always)]
 pub(super) fn takes(tokens: usize, w: &Matrix<'_>) -> bool {
-    tokens <= FEW && w.cols <= MAX_COLS && super::names::Q8_TYPES.contains(&w.ty)
+    tokens <= FEW && w.cols <= MAX_COLS && w.cols.is_multiple_of(GROUP) && super::names::Q8_TYPES.contains(&w.ty)
 }
 
-/// As core's `ops::linear::forward`, with every product core's `dot_q8`.
+/// The room's parts for `tokens` rows of `len`.
+fn parts(room: &mut [u8], tokens: usize, len: usize) -> Option<(&mut [i8], &mut [f32], &mut [i32])> {
+    let start = room.as_ptr().align_offset(64);
+    let (n, groups) = (tokens.checked_mul(len)?, tokens.checked_mul(len / GROUP)?);
+    let (qs, rest) = room.get_mut(start..)?.split_at_mut_checked(n)?;
+    let (scales, rest) = rest.split_at_mut_checked(groups * 4)?;
+    let sums = rest.get_mut(..groups * 4)?;
+    Some((bytemuck::cast_slice_mut(qs), bytemuck::try_cast_slice_mut(scales).ok()?, bytemuck::try_cast_slice_mut(sums).ok()?))
+}
+
+/// What [`Round`] left in a room.
+pub(super) fn rounded<'a>(prepared: Prepared<'a>, tokens: usize, len: usize) -> Option<Rounded<'a>> {
+    if prepared.form != ROUNDED {
+        return None;
+    }
+    let room = prepared.bytes;
+    let start = room.as_ptr().align_offset(64);
+    let (n, groups) = (tokens * len, tokens * (len / GROUP));
+    let (qs, rest) = room.get(start..)?.split_at_checked(n)?;
+    let (scales, rest) = rest.split_at_checked(groups * 4)?;
+    let sums = rest.get(..groups * 4)?;
+    Rounded::new(bytemuck::cast_slice(qs), bytemuck::try_cast_slice(scales).ok()?, bytemuck::try_cast_slice(sums).ok()?, len)
+}
+
+/// Rounds `x: [T, K]` into a room; gives what the room then holds.
+pub(super) struct Round<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) len: usize,
+    pub(super) room: &'a mut [u8],
+}
+
+impl Op for Round<'_> {
+    type Out = Form;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Form {
+        let Some((qs, scales, sums)) = parts(self.room, self.x.len() / self.len, self.len) else { return Form::NONE };
+        quantise(self.x, qs, scales, sums);
+        ROUNDED
+    }
+}
+
+/// As core's `ops::linear::forward`, with every product core's `dot_q8` but for the order of what is not summed exactly (NEON keeps that, too).
 pub(super) struct Int8<'a, 't> {
     pub(super) tile: &'a mut Tile<'t>,
     pub(super) x: &'a [f32],
+    /// All of x rounded, where there was room for it.
+    pub(super) rounded: Option<Rounded<'a>>,
     pub(super) w: &'a Matrix<'a>,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) alpha: f32,
@@ -32,18 +82,34 @@ impl Op for Int8<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Int8 { tile, x, w, bias, alpha, into } = self;
+        let Int8 { tile, x, rounded, w, bias, alpha, into } = self;
         begin(tile, bias, into);
-        let (rows, cols, k) = (tile.rows(), tile.cols(), w.cols);
-        let (mut qs, mut scales, mut sums) = ([0i8; MAX_COLS], [0.0f32; MAX_COLS / GROUP], [0i32; MAX_COLS / GROUP]);
-        let (qs, scales, sums) = (&mut qs[..k], &mut scales[..k / GROUP], &mut sums[..k / GROUP]);
-        let row_bytes = w.row_bytes();
-        for t in rows {
+        let (row_bytes, k) = (w.row_bytes(), w.cols);
+        let bytes = &w.bytes[tile.cols().start * row_bytes..tile.cols().end * row_bytes];
+        if let Some(x) = rounded {
+            let tokens = tile.rows();
+            if let Some(x) = x.part(tokens) {
+                s.products_q8(w.ty, bytes, &x, tile.rows().start, alpha, tile);
+            }
+            return;
+        }
+        let mut room = MaybeUninit::<[u64; MAX_COLS / 8 + MAX_COLS / GROUP]>::uninit();
+        let room = room.as_mut_ptr();
+        for t in tile.rows() {
+            // SAFETY: the room holds as many integers, scales and sums as the longest row has, one after the other; any bits are such numbers, and all
+            // that are read are written by `quantise` first.
+            let (qs, scales, sums) = unsafe {
+                core::ptr::write_bytes(room.cast::<u8>(), 0, k + k / GROUP * 8);
+                let scales = room.cast::<u8>().add(k).cast::<f32>();
+                (
+                    core::slice::from_raw_parts_mut(room.cast::<i8>(), k),
+                    core::slice::from_raw_parts_mut(scales, k / GROUP),
+                    core::slice::from_raw_parts_mut(scales.add(k / GROUP).cast::<i32>(), k / GROUP),
+                )
+            };
             quantise(&x[t * k..][..k], qs, scales, sums);
-            let Ok(x) = q8::Row::new(qs, scales, sums) else { return };
-            let y = tile.row(t);
-            for (y, row) in y.iter_mut().zip(w.bytes[cols.start * row_bytes..].chunks_exact(row_bytes)) {
-                *y += alpha * s.dot_q8(w.ty, row, x);
+            if let Some(x) = Rounded::new(qs, scales, sums, k) {
+                s.products_q8(w.ty, bytes, &x, t, alpha, tile);
             }
         }
     }

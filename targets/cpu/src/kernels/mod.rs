@@ -32,11 +32,20 @@ use few::{FEW, Few};
 /// Multiplications that a piece should have at least: some ten microseconds.
 const WORK: usize = 1 << 20;
 
+/// The least and the most bytes of weights that a piece of a pass over them should have.
+const LEAST: usize = 8 << 10;
+const MOST: usize = 128 << 10;
+
 /// Runs an op on the best instruction set that was chosen; `None` means the scalar reference.
 pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => match crate::simd::Avx2::detect() {
+            Some(s) => Ok(s.vectorize(op)),
+            None => Err(op),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => match crate::simd::AvxVnni::detect() {
             Some(s) => Ok(s.vectorize(op)),
             None => Err(op),
         },
@@ -65,6 +74,14 @@ pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
 }
 
 impl Cpu {
+    /// Rows of a weight in a piece of a pass over it: some pieces for each thread, so that a slow one holds nobody up, but none that is done before it is
+    /// handed out. The cut does not show in results.
+    fn rows_a_pass(&self, w: &Matrix<'_>) -> usize {
+        let row = w.row_bytes().max(1);
+        let rows = w.rows.div_ceil(4 * self.pool().threads());
+        rows.clamp((LEAST / row).max(1), (MOST / row).max(1)).next_multiple_of(4)
+    }
+
     /// The token of tiles, where products of so many tokens are computed with them.
     #[cfg(target_arch = "x86_64")]
     fn tiles_for(&self, tokens: usize) -> Option<crate::simd::amx::Amx> {
@@ -93,7 +110,13 @@ impl Kernels for Cpu {
         if let Some(form) = bf16::form(self, product, x.len() / depth.max(1)) {
             return if had == form { had } else { bf16::round(self, x, depth, room) };
         }
-        let _ = (x, depth, had, room);
+        let tokens = x.len() / depth.max(1);
+        if product == Product::Forward && self.precision() == Precision::Fast && int8::takes(tokens, w) {
+            if had == int8::ROUNDED {
+                return had;
+            }
+            return dispatch(self.isa(), int8::Round { x, len: depth, room }).unwrap_or(Form::NONE);
+        }
         Form::NONE
     }
 
@@ -108,9 +131,7 @@ impl Kernels for Cpu {
             return panels::tile(tokens, w, 4 * WORK);
         }
         if tokens <= FEW {
-            // A pass over the weights: what counts is their bytes and how long they take to decode.
-            let rows = (WORK / 4).div_ceil(w.cols.max(1) * tokens.max(1));
-            return (tokens.max(1), rows.next_multiple_of(16).max(16));
+            return (tokens.max(1), self.rows_a_pass(w));
         }
         let rows = tokens.min(256);
         (rows, (WORK / (rows * w.cols).max(1)).next_multiple_of(64).clamp(64, 512))
@@ -151,7 +172,8 @@ impl Kernels for Cpu {
             return;
         }
         if self.precision() == Precision::Fast && int8::takes(tokens, w) {
-            let op = int8::Int8 { tile, x, w, bias, alpha, into };
+            let rounded = int8::rounded(prepared, tokens, w.cols);
+            let op = int8::Int8 { tile, x, rounded, w, bias, alpha, into };
             if let Err(op) = dispatch(self.isa(), op) {
                 ops::linear::forward(op.tile, x, w, bias, alpha, into);
             }

@@ -1,103 +1,124 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
 use super::avx2_decode::decode;
-use super::{Op, Simd, avx2_q8, transpose_rest};
+use super::{Op, Rounded, Simd, avx2_q8, transpose_rest};
 use attune_core::quant::{Type, q8};
+use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
 
-/// The token.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+/// Declares a token: its features, those that have to be detected besides, and its integer kernels.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, $features:literal, $also:tt, $products:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name(());
 
-impl Avx2 {
-    /// Where the processor has AVX2, FMA and F16C.
-    #[inline]
-    pub(crate) fn detect() -> Option<Avx2> {
-        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        has.then_some(Avx2(()))
-    }
+        impl $name {
+            /// Where the processor has all of it.
+            #[inline]
+            pub(crate) fn detect() -> Option<$name> {
+                let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+                (has && is_x86_feature_detected!($also)).then_some($name(()))
+            }
+        }
+
+        impl Simd for $name {
+            type V = __m256;
+            const LANES: usize = 8;
+            const MR: usize = 6;
+            const NV: usize = 2;
+
+            #[inline(always)]
+            fn vectorize<O: Op>(self, op: O) -> O::Out {
+                #[target_feature(enable = $features)]
+                fn go<O: Op>(s: $name, op: O) -> O::Out {
+                    op.run(s)
+                }
+                // SAFETY: the token exists, so the processor has these features.
+                unsafe { go(self, op) }
+            }
+
+            #[inline(always)]
+            fn zero(self) -> __m256 {
+                // SAFETY: the token exists, so the processor has AVX.
+                unsafe { _mm256_setzero_ps() }
+            }
+
+            #[inline(always)]
+            fn splat(self, x: f32) -> __m256 {
+                // SAFETY: as in `zero`.
+                unsafe { _mm256_set1_ps(x) }
+            }
+
+            #[inline(always)]
+            unsafe fn load(self, at: *const f32) -> __m256 {
+                // SAFETY: readable by this function's contract; the processor has AVX.
+                unsafe { _mm256_loadu_ps(at) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, at: *mut f32, v: __m256) {
+                // SAFETY: writable by this function's contract; the processor has AVX.
+                unsafe { _mm256_storeu_ps(at, v) }
+            }
+
+            #[inline(always)]
+            fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+                // SAFETY: the token exists, so the processor has FMA.
+                unsafe { _mm256_fmadd_ps(a, b, c) }
+            }
+
+            #[inline(always)]
+            fn add(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: as in `zero`.
+                unsafe { _mm256_add_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn sum(self, v: __m256) -> f32 {
+                // SAFETY: as in `zero`.
+                unsafe {
+                    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+                }
+            }
+
+            #[inline(always)]
+            fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
+                // SAFETY: the token exists, so the processor has these features.
+                unsafe { decode(ty, blocks, out) }
+            }
+
+            #[inline(always)]
+            fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
+                attune_core::quant::dot_q8(ty, blocks, x).unwrap_or(f32::NAN)
+            }
+
+            #[inline(always)]
+            fn products_q8(self, ty: Type, rows: &[u8], x: &Rounded<'_>, first: usize, alpha: f32, tile: &mut Tile<'_>) {
+                // SAFETY: the token exists, so the processor has these features.
+                unsafe { avx2_q8::$products(ty, rows, x, first, alpha, tile) }
+            }
+
+            #[inline(always)]
+            unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
+                // SAFETY: the addresses by this function's contract; the processor has AVX2.
+                unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
+            }
+        }
+    };
 }
 
-impl Simd for Avx2 {
-    type V = __m256;
-    const LANES: usize = 8;
-    const MR: usize = 6;
-    const NV: usize = 2;
+token!(
+    /// AVX2, FMA and F16C.
+    Avx2, "avx2,fma,f16c", "avx2", products
+);
 
-    #[inline(always)]
-    fn vectorize<O: Op>(self, op: O) -> O::Out {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn go<O: Op>(s: Avx2, op: O) -> O::Out {
-            op.run(s)
-        }
-        // SAFETY: the token exists, so the processor has these features.
-        unsafe { go(self, op) }
-    }
-
-    #[inline(always)]
-    fn zero(self) -> __m256 {
-        // SAFETY: the token exists, so the processor has AVX.
-        unsafe { _mm256_setzero_ps() }
-    }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m256 {
-        // SAFETY: as in `zero`.
-        unsafe { _mm256_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(self, at: *const f32) -> __m256 {
-        // SAFETY: readable by this function's contract; the processor has AVX.
-        unsafe { _mm256_loadu_ps(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, at: *mut f32, v: __m256) {
-        // SAFETY: writable by this function's contract; the processor has AVX.
-        unsafe { _mm256_storeu_ps(at, v) }
-    }
-
-    #[inline(always)]
-    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: the token exists, so the processor has FMA.
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as in `zero`.
-        unsafe { _mm256_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn sum(self, v: __m256) -> f32 {
-        // SAFETY: as in `zero`.
-        unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        }
-    }
-
-    #[inline(always)]
-    fn decode(self, ty: Type, blocks: &[u8], out: &mut [f32]) {
-        // SAFETY: the token exists, so the processor has these features.
-        unsafe { decode(ty, blocks, out) }
-    }
-
-    #[inline(always)]
-    fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
-        // SAFETY: the token exists, so the processor has these features.
-        unsafe { avx2_q8::dot(ty, blocks, x) }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
-        // SAFETY: the addresses by this function's contract; the processor has AVX2.
-        unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
-    }
-}
+token!(
+    /// AVX-VNNI besides.
+    AvxVnni, "avx2,fma,f16c,avxvnni", "avxvnni", products_vnni
+);
 
 /// # Safety
 /// As [`Simd::transpose`].

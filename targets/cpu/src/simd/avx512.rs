@@ -1,7 +1,8 @@
 //! AVX-512 (F, BW, VL, VNNI): sixteen lanes.
 
-use super::{Op, Simd, avx2, avx2_decode, avx2_q8};
+use super::{Op, Rounded, Simd, avx2, avx2_decode, avx512_q8};
 use attune_core::quant::{Type, q8};
+use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
 
 /// The token.
@@ -87,8 +88,13 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
-        // SAFETY: the token asks for all that AVX2's does.
-        unsafe { avx2_q8::dot(ty, blocks, x) }
+        attune_core::quant::dot_q8(ty, blocks, x).unwrap_or(f32::NAN)
+    }
+
+    #[inline(always)]
+    fn products_q8(self, ty: Type, rows: &[u8], x: &Rounded<'_>, first: usize, alpha: f32, tile: &mut Tile<'_>) {
+        // SAFETY: the token exists, so the processor has these features.
+        unsafe { avx512_q8::products(ty, rows, x, first, alpha, tile) }
     }
 
     #[inline(always)]

@@ -14,6 +14,8 @@ mod avx2_decode;
 mod avx2_q8;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_q8;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod bf16;
 #[cfg(target_arch = "aarch64")]
@@ -34,7 +36,10 @@ mod neon_q8;
 pub(crate) mod panels;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::Avx2;
+mod x86_q8;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
@@ -45,6 +50,61 @@ pub(crate) use {
 };
 
 use attune_core::quant::{Type, q8};
+use attune_core::target::split::Tile;
+
+/// Rows of a weight that an integer kernel multiplies at once.
+#[cfg(target_arch = "x86_64")]
+const ROWS: usize = 4;
+
+/// Activations of some tokens, rounded to 8 bits as core's [`q8`] rounds them.
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded<'a> {
+    /// `[T, K]`
+    qs: &'a [i8],
+    /// `[T, K / 32]`
+    scales: &'a [f32],
+    /// `[T, K / 32]`
+    sums: &'a [i32],
+    len: usize,
+}
+
+impl<'a> Rounded<'a> {
+    /// Rows of `len` activations; `None` where the lengths do not belong together.
+    #[inline(always)]
+    pub(crate) fn new(qs: &'a [i8], scales: &'a [f32], sums: &'a [i32], len: usize) -> Option<Rounded<'a>> {
+        let groups = qs.len() / q8::GROUP;
+        let fine = len.is_multiple_of(q8::GROUP) && len > 0 && qs.len().is_multiple_of(len) && scales.len() == groups && sums.len() == groups;
+        fine.then_some(Rounded { qs, scales, sums, len })
+    }
+
+    /// Activations of a token.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// T.
+    #[inline(always)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.qs.len() / self.len
+    }
+
+    /// Some of the tokens.
+    #[inline(always)]
+    pub(crate) fn part(&self, tokens: core::ops::Range<usize>) -> Option<Rounded<'a>> {
+        let groups = self.len / q8::GROUP;
+        let at = tokens.start * groups..tokens.end * groups;
+        Rounded::new(self.qs.get(tokens.start * self.len..tokens.end * self.len)?, self.scales.get(at.clone())?, self.sums.get(at)?, self.len)
+    }
+
+    /// One token's.
+    #[inline(always)]
+    pub(crate) fn row(&self, t: usize) -> Option<q8::Row<'a>> {
+        let groups = self.len / q8::GROUP;
+        let at = t * groups..(t + 1) * groups;
+        q8::Row::new(self.qs.get(t * self.len..(t + 1) * self.len)?, self.scales.get(at.clone())?, self.sums.get(at)?).ok()
+    }
+}
 
 /// Work to be compiled for an instruction set. `run` and what it calls in its inner loops must be `#[inline(always)]`.
 pub(crate) trait Op {
@@ -98,6 +158,31 @@ pub(crate) trait Simd: Copy + Send + Sync {
         false
     }
 
+    /// As [`dot_q8`](Self::dot_q8), for rows that lie one after the other: one for each element of `out`.
+    #[inline(always)]
+    fn dots_q8(self, ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
+        let len = ty.row_bytes(x.len()).unwrap_or(0).max(1);
+        out.iter_mut().zip(rows.chunks_exact(len)).for_each(|(out, row)| *out = self.dot_q8(ty, row, x));
+    }
+
+    /// Adds `alpha` times the product of each token of `x` with each of `rows`, the rows of W that a tile's columns stand for, to rows `first..` of the
+    /// tile.
+    ///
+    /// Sums within 32 weights are exact; what is summed from there on is summed in an order that depends on the row's length alone.
+    #[inline(always)]
+    fn products_q8(self, ty: Type, rows: &[u8], x: &Rounded<'_>, first: usize, alpha: f32, tile: &mut Tile<'_>) {
+        let row_bytes = ty.row_bytes(x.len()).unwrap_or(0).max(1);
+        for t in 0..x.tokens() {
+            let Some(x) = x.row(t) else { return };
+            for (y, rows) in tile.row(first + t).chunks_mut(8).zip(rows.chunks(8 * row_bytes)) {
+                let mut sums = [0.0; 8];
+                let sums = &mut sums[..y.len()];
+                self.dots_q8(ty, rows, x, sums);
+                y.iter_mut().zip(sums).for_each(|(y, sum)| *y += alpha * *sum);
+            }
+        }
+    }
+
     /// Turns `rows · cols` f32s around: `to[c · to_stride + r] = from[r · from_stride + c]`.
     ///
     /// # Safety
@@ -147,48 +232,85 @@ mod tests {
         }
     }
 
-    struct Dot<'a>(Type, &'a [u8], q8::Row<'a>);
+    struct Products<'a, 't>(Type, &'a [u8], Rounded<'a>, &'a mut Tile<'t>);
 
-    impl Op for Dot<'_> {
-        type Out = f32;
+    impl Op for Products<'_, '_> {
+        type Out = ();
 
         #[inline(always)]
-        fn run<S: Simd>(self, s: S) -> f32 {
-            s.dot_q8(self.0, self.1, self.2)
+        fn run<S: Simd>(self, s: S) {
+            s.products_q8(self.0, self.1, &self.2, self.3.rows().start, 1.0, self.3);
         }
     }
 
+    /// `[T, rows]`
+    fn products(isa: Isa, ty: Type, bytes: &[u8], x: Rounded<'_>, rows: usize) -> Vec<f32> {
+        let mut y = vec![0.0; x.tokens() * rows];
+        attune_core::target::split::tiles(&attune_core::target::split::Serial, &mut y, rows, x.tokens(), rows, |mut tile| {
+            assert!(dispatch(isa, Products(ty, bytes, x, &mut tile)).is_ok());
+        });
+        y
+    }
+
+    /// The first product that is further from core's definition than the rounding of sums explains.
+    fn differs(ty: Type, bytes: &[u8], x: Rounded<'_>, rows: usize, got: &[f32]) -> Option<String> {
+        let (k, size) = (x.len(), ty.row_bytes(x.len()).unwrap());
+        let mut w = vec![0.0; k];
+        (0..x.tokens() * rows).find_map(|i| {
+            let (row, x) = (&bytes[i % rows * size..][..size], x.row(i / rows).unwrap());
+            quant::decode(ty, row, &mut w).unwrap();
+            let each = x.iter().flat_map(|g| g.qs.iter().map(move |&q| f32::from(q) * g.scale));
+            let large: f32 = w.iter().zip(each).map(|(w, x)| (w * x).abs()).sum();
+            let want = quant::dot_q8(ty, row, x).unwrap();
+            let fine = (got[i] - want).abs() <= 1e-5 * large;
+            if fine { None } else { Some(format!("row {}, token {}: {}, expected {want}", i % rows, i / rows, got[i])) }
+        })
+    }
+
     #[test]
-    fn products_with_8_bit_activations_are_the_references_to_the_bit() {
+    fn products_with_8_bit_activations_are_the_references_but_for_the_order_of_sums() {
         for kernel in crate::kernels().filter(|k| k.q8) {
             if !kernel.available() {
                 println!("skipped: {kernel}");
                 continue;
             }
-            let ty = kernel.weight;
-            for blocks in [1, 3, 8, 9, 21] {
-                let n = blocks * ty.block_len();
-                let bytes = random_blocks(ty, n);
-                let x: Vec<f32> = (0..n).map(|i| attune_core::rng::uniform(3, 1, i as u64) * 2.0 - 1.0).collect();
-                let (mut qs, mut scales, mut sums) = (vec![0; n], vec![0.0; n / 32], vec![0; n / 32]);
+            let (ty, isa) = (kernel.weight, kernel.isa);
+            for (blocks, rows, tokens) in [(1, 1, 1), (2, 3, 2), (3, 4, 5), (8, 9, 1), (9, 6, 7), (21, 5, 8)] {
+                let k = blocks * ty.block_len();
+                let bytes = random_blocks(ty, k * rows);
+                let x: Vec<f32> = (0..k * tokens).map(|i| attune_core::rng::uniform(3, 1, i as u64) * 2.0 - 1.0).collect();
+                let (mut qs, mut scales, mut sums) = (vec![0; x.len()], vec![0.0; x.len() / 32], vec![0; x.len() / 32]);
                 q8::quantise_activations(&x, &mut qs, &mut scales, &mut sums).unwrap();
                 // The extremes occur, too.
                 qs[..32].fill(-127);
                 sums[0] = -127 * 32;
-                let row = q8::Row::new(&qs, &scales, &sums).unwrap();
-                let want = quant::dot_q8(ty, &bytes, row).unwrap();
-                let got = dispatch(kernel.isa, Dot(ty, &bytes, row)).ok().unwrap();
-                assert_eq!(want.to_bits(), got.to_bits(), "{kernel}, {blocks} blocks: {want}, got {got}");
-                // One activation more or less is seen.
+                let rounded = Rounded::new(&qs, &scales, &sums, k).unwrap();
+                let got = products(isa, ty, &bytes, rounded, rows);
+                assert_eq!(differs(ty, &bytes, rounded, rows, &got), None, "{kernel}, {blocks} blocks, {rows} rows, {tokens} tokens");
+                // A row or a token by itself gives the same, to the bit.
+                let row = ty.row_bytes(k).unwrap();
+                let last = rounded.part(tokens - 1..tokens).unwrap();
+                let alone = products(isa, ty, &bytes[(rows - 1) * row..], last, 1);
+                assert_eq!(alone[0].to_bits(), got[tokens * rows - 1].to_bits(), "{kernel}, {blocks} blocks, {rows} rows, {tokens} tokens");
+                // A group of other activations is seen.
                 let mut other = qs.clone();
-                other[n - 1] = if qs[n - 1] > 0 { qs[n - 1] - 100 } else { qs[n - 1] + 100 };
-                let mut sums = sums.clone();
-                sums[n / 32 - 1] += i32::from(other[n - 1]) - i32::from(qs[n - 1]);
-                let row = q8::Row::new(&other, &scales, &sums).unwrap();
-                let other = dispatch(kernel.isa, Dot(ty, &bytes, row)).ok().unwrap();
-                assert_ne!(want.to_bits(), other.to_bits(), "{kernel}");
-                assert_eq!(quant::dot_q8(ty, &bytes, row).unwrap().to_bits(), other.to_bits(), "{kernel}");
+                let group = other.last_chunk_mut::<32>().unwrap();
+                group.iter_mut().for_each(|q| *q = if *q > 0 { *q - 100 } else { *q + 100 });
+                let mut totals = sums.clone();
+                *totals.last_mut().unwrap() = group.iter().map(|&q| i32::from(q)).sum();
+                let other = products(isa, ty, &bytes, Rounded::new(&other, &scales, &totals, k).unwrap(), rows);
+                assert!(differs(ty, &bytes, rounded, rows, &other).is_some(), "{kernel}: the comparison sees a wrong group");
             }
+        }
+    }
+
+    #[test]
+    fn activations_without_a_number_are_seen_in_the_product() {
+        for kernel in crate::kernels().filter(|k| k.q8 && k.available()) {
+            let (ty, k) = (kernel.weight, 2 * kernel.weight.block_len());
+            let rounded = ([1i8; 512], [f32::NAN; 16], [32i32; 16]);
+            let x = Rounded::new(&rounded.0[..k], &rounded.1[..k / 32], &rounded.2[..k / 32], k).unwrap();
+            assert!(products(kernel.isa, ty, &random_blocks(ty, k), x, 1)[0].is_nan(), "{kernel}");
         }
     }
 

@@ -113,6 +113,12 @@ macro_rules! token {
             }
 
             #[inline(always)]
+            fn dots_q8(self, ty: Type, rows: &[u8], x: q8::Row<'_>, out: &mut [f32]) {
+                // The method of the token itself.
+                self.dots_q8(ty, rows, x, out);
+            }
+
+            #[inline(always)]
             unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, rows: usize, cols: usize) {
                 // SAFETY: the addresses by this function's contract; the processor has NEON.
                 unsafe { transpose(from, from_stride, to, to_stride, rows, cols) }
