@@ -120,6 +120,41 @@ pub struct Env<'e> {
 
 const T: Rows = Rows::TOKENS;
 
+/// The rows of a pass that a block's output is wanted for. Keys and values are those of all rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How many.
+    pub rows: Rows,
+    /// Which, u32 in increasing order; `None` for all. They then lie behind each other in all buffers but `h`, `k`, `v` and the input.
+    pub index: Option<Buf>,
+    /// Their positions, u32.
+    pub positions: Buf,
+    /// What they see.
+    pub sight: Sight,
+    /// Where the output goes.
+    pub out: Buf,
+}
+
+impl Wanted {
+    /// All rows; the output takes the input's place.
+    #[must_use]
+    pub const fn all(b: &Bufs) -> Wanted {
+        Wanted { rows: T, index: None, positions: b.positions, sight: b.sight, out: b.x }
+    }
+
+    /// The wanted rows of `x`, in `to` unless they are all.
+    fn of<X: Target>(&self, t: &mut X, x: Buf, to: Buf, dim: usize) -> Result<Buf> {
+        let Some(index) = self.index else { return Ok(x) };
+        t.gather(to, x, index, self.rows, dim)?;
+        Ok(to)
+    }
+
+    /// Puts wanted rows back to where they were among all, the others zero, in place.
+    fn spread<X: Target>(&self, t: &mut X, x: Buf, dim: usize) -> Result<()> {
+        self.index.map_or(Ok(()), |index| t.spread(x, index, self.rows, T, dim))
+    }
+}
+
 impl Env<'_> {
     fn spec(&self) -> &Spec {
         &self.model.spec
@@ -140,11 +175,11 @@ impl Env<'_> {
         }
     }
 
-    fn rope(&self, layer: usize, heads: usize, inverse: bool) -> RopeOp {
+    fn rope(&self, layer: usize, positions: Buf, heads: usize, inverse: bool) -> RopeOp {
         let s = self.spec();
         RopeOp {
             frequencies: self.bufs.frequencies[usize::from(s.layer_window(layer).is_some())],
-            positions: self.bufs.positions,
+            positions,
             style: s.rope.style,
             heads,
             head_dim: s.head_dim,
@@ -154,26 +189,26 @@ impl Env<'_> {
     }
 
     /// `y = Wx + b + Σ scale · B(Ax)`.
-    fn linear<X: Target>(&self, t: &mut X, layer: usize, module: Module, y: Buf, x: Buf) -> Result<()> {
+    fn linear<X: Target>(&self, t: &mut X, (layer, module): (usize, Module), y: Buf, x: Buf, rows: Rows) -> Result<()> {
         let weights = self.layer(layer);
         let bias = weights.biases.get(module as usize).copied().flatten();
         let w = &weights.linears[module as usize];
-        t.linear(y, x, w, bias, T, Slot::UNIT, Into::Set)?;
+        t.linear(y, x, w, bias, rows, Slot::UNIT, Into::Set)?;
         for adapter in self.adapters {
             let Some((a, b)) = pair(adapter, adapter.params, layer, module) else { continue };
-            let x = self.dropped(t, layer, module, x, w.cols)?;
-            t.linear(self.bufs.u, x, &a, None, T, Slot::UNIT, Into::Set)?;
-            t.linear(y, self.bufs.u, &b, None, T, adapter.scale, Into::Add)?;
+            let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
+            t.linear(self.bufs.u, x, &a, None, rows, Slot::UNIT, Into::Set)?;
+            t.linear(y, self.bufs.u, &b, None, rows, adapter.scale, Into::Add)?;
         }
         Ok(())
     }
 
     /// The input as the adapter sees it.
-    fn dropped<X: Target>(&self, t: &mut X, layer: usize, module: Module, x: Buf, dim: usize) -> Result<Buf> {
+    fn dropped<X: Target>(&self, t: &mut X, (layer, module): (usize, Module), x: Buf, rows: Rows, dim: usize) -> Result<Buf> {
         if self.dropout == 0.0 {
             return Ok(x);
         }
-        t.dropout(self.bufs.drop, x, self.dropout, stream(layer, module), T, dim)?;
+        t.dropout(self.bufs.drop, x, self.dropout, stream(layer, module), rows, dim)?;
         Ok(self.bufs.drop)
     }
 
@@ -186,26 +221,27 @@ impl Env<'_> {
         dx: Option<(Buf, Into)>,
         dy: Buf,
         x: Buf,
+        rows: Rows,
     ) -> Result<()> {
         let w = &self.layer(layer).linears[module as usize];
         if let Some((dx, into)) = dx {
-            t.linear_backward(dx, dy, w, T, Slot::UNIT, into)?;
+            t.linear_backward(dx, dy, w, rows, Slot::UNIT, into)?;
         }
         let Some(adapter) = self.adapters.first() else { return Ok(()) };
         let (Some((a, b)), Some((da, db))) = (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module)) else {
             return Ok(());
         };
-        let x = self.dropped(t, layer, module, x, w.cols)?;
-        t.linear(self.bufs.u, x, &a, None, T, Slot::UNIT, Into::Set)?;
-        t.outer(&db, dy, self.bufs.u, T, adapter.scale)?;
-        t.linear_backward(g.du, dy, &b, T, adapter.scale, Into::Set)?;
-        t.outer(&da, g.du, x, T, Slot::UNIT)?;
+        let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
+        t.linear(self.bufs.u, x, &a, None, rows, Slot::UNIT, Into::Set)?;
+        t.outer(&db, dy, self.bufs.u, rows, adapter.scale)?;
+        t.linear_backward(g.du, dy, &b, rows, adapter.scale, Into::Set)?;
+        t.outer(&da, g.du, x, rows, Slot::UNIT)?;
         let Some((dx, _)) = dx else { return Ok(()) };
         if self.dropout == 0.0 {
-            return t.linear_backward(dx, g.du, &a, T, Slot::UNIT, Into::Add);
+            return t.linear_backward(dx, g.du, &a, rows, Slot::UNIT, Into::Add);
         }
-        t.linear_backward(self.bufs.drop, g.du, &a, T, Slot::UNIT, Into::Set)?;
-        t.dropout_add(dx, self.bufs.drop, self.dropout, stream(layer, module), T, w.cols)
+        t.linear_backward(self.bufs.drop, g.du, &a, rows, Slot::UNIT, Into::Set)?;
+        t.dropout_add(dx, self.bufs.drop, self.dropout, stream(layer, module), rows, w.cols)
     }
 }
 
@@ -229,28 +265,20 @@ pub enum Kv {
 }
 
 /// The first half: from x to x1.
-///
-/// # Errors
-/// Those of the target.
-pub fn attention<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv) -> Result<()> {
-    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+fn attention<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv, wanted: &Wanted) -> Result<()> {
+    let (s, w, b, rows) = (env.spec(), env.layer(layer), &env.bufs, wanted.rows);
     let (d, eps) = (s.width, s.eps);
-    t.rms_norm(b.h, b.x, w.attn_norm, T, d, eps)?;
+    keys_values(t, env, layer)?;
+    // `attn` is free until the heads' output comes.
+    let h = wanted.of(t, b.h, b.attn, d)?;
     match w.qk_norms {
-        None => {
-            env.linear(t, layer, Module::Q, b.q, b.h)?;
-            env.linear(t, layer, Module::K, b.k, b.h)?;
-        }
-        Some([q_norm, k_norm]) => {
-            env.linear(t, layer, Module::Q, b.raw[0], b.h)?;
-            env.linear(t, layer, Module::K, b.raw[1], b.h)?;
-            t.rms_norm(b.q, b.raw[0], q_norm, Rows::tokens(s.heads), s.head_dim, eps)?;
-            t.rms_norm(b.k, b.raw[1], k_norm, Rows::tokens(s.kv_heads), s.head_dim, eps)?;
+        None => env.linear(t, (layer, Module::Q), b.q, h, rows)?,
+        Some([norm, _]) => {
+            env.linear(t, (layer, Module::Q), b.raw[0], h, rows)?;
+            t.rms_norm(b.q, b.raw[0], norm, times(rows, s.heads), s.head_dim, eps)?;
         }
     }
-    env.linear(t, layer, Module::V, b.v, b.h)?;
-    t.rope(b.q, &env.rope(layer, s.heads, false), T)?;
-    t.rope(b.k, &env.rope(layer, s.kv_heads, false), T)?;
+    t.rope(b.q, &env.rope(layer, wanted.positions, s.heads, false), rows)?;
     let kv = match kv {
         Kv::Pass => KeyValues { k: b.k, v: b.v, store: Store::F32 },
         Kv::Cache(cache) => {
@@ -258,97 +286,174 @@ pub fn attention<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv) -> R
             cache
         }
     };
-    t.attention(b.o, b.lse, b.q, &kv, &b.sight, T, &env.heads(layer))?;
-    env.linear(t, layer, Module::O, b.attn, b.o)?;
-    residual(t, env, b.x1, b.x, b.attn, w.post_attn_norm)
-}
-
-/// The second half up to the gated activation: from x1 to `act`.
-fn gated<X: Target>(t: &mut X, env: &Env<'_>, layer: usize) -> Result<()> {
-    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
-    t.rms_norm(b.h2, b.x1, w.ffn_norm, T, s.width, s.eps)?;
-    env.linear(t, layer, Module::Gate, b.gate, b.h2)?;
-    env.linear(t, layer, Module::Up, b.up, b.h2)?;
-    t.glu(b.act, b.gate, b.up, s.arch.row().activation, T, s.ff)
-}
-
-/// `y = x + norm?(z)`.
-fn residual<X: Target>(t: &mut X, env: &Env<'_>, y: Buf, x: Buf, z: Buf, norm: Option<Buf>) -> Result<()> {
-    let (d, eps) = (env.spec().width, env.spec().eps);
-    t.convert(y, Store::F32, x, Store::F32, T, d)?;
-    match norm {
-        None => t.add(y, z, T, d),
-        Some(w) => {
-            t.rms_norm(env.bufs.tmp, z, w, T, d, eps)?;
-            t.add(y, env.bufs.tmp, T, d)
+    t.attention(b.o, b.lse, b.q, &kv, &wanted.sight, rows, &env.heads(layer))?;
+    env.linear(t, (layer, Module::O), b.attn, b.o, rows)?;
+    match wanted.index {
+        None => residual(t, env, b.x1, b.x, b.attn, w.post_attn_norm, rows),
+        Some(index) => {
+            t.gather(b.x1, b.x, index, rows, d)?;
+            add(t, env, b.x1, b.attn, w.post_attn_norm, rows)
         }
     }
 }
 
-/// One block: x becomes y.
-///
-/// # Errors
-/// Those of the target.
-pub fn forward<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv) -> Result<()> {
-    let b = &env.bufs;
-    attention(t, env, layer, kv)?;
-    gated(t, env, layer)?;
-    env.linear(t, layer, Module::Down, b.down, b.act)?;
-    residual(t, env, b.x, b.x1, b.down, env.layer(layer).post_ffn_norm)
+/// The normalised input, keys and values of all rows.
+fn keys_values<X: Target>(t: &mut X, env: &Env<'_>, layer: usize) -> Result<()> {
+    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+    t.rms_norm(b.h, b.x, w.attn_norm, T, s.width, s.eps)?;
+    match w.qk_norms {
+        None => env.linear(t, (layer, Module::K), b.k, b.h, T)?,
+        Some([_, norm]) => {
+            env.linear(t, (layer, Module::K), b.raw[1], b.h, T)?;
+            t.rms_norm(b.k, b.raw[1], norm, Rows::tokens(s.kv_heads), s.head_dim, s.eps)?;
+        }
+    }
+    env.linear(t, (layer, Module::V), b.v, b.h, T)?;
+    t.rope(b.k, &env.rope(layer, b.positions, s.kv_heads, false), T)
 }
 
-/// One block backward: runs its forward again from the input in `bufs.x` (which is left as it is), adds the adapter's gradients, and turns `dx` from the
-/// output's gradient into the input's — or leaves it unfinished where `last`, since nothing below needs it.
+/// Stores the keys and values of a pass in the cache, for a block whose output nobody wants.
 ///
 /// # Errors
 /// Those of the target.
-pub fn backward<X: Target>(t: &mut X, env: &Env<'_>, g: &Grads, layer: usize, last: bool) -> Result<()> {
-    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
-    let (d, eps) = (s.width, s.eps);
-    attention(t, env, layer, Kv::Pass)?;
-    gated(t, env, layer)?;
+pub fn store<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, cache: &KeyValues) -> Result<()> {
+    keys_values(t, env, layer)?;
+    t.cache_store(cache, env.bufs.k, env.bufs.v, T, env.spec().kv_width())
+}
 
+/// `times` rows for each of `rows`.
+const fn times(rows: Rows, times: usize) -> Rows {
+    Rows { slot: rows.slot, times: rows.times * times }
+}
+
+/// The second half up to the gated activation: from x1 to `act`.
+fn gated<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, rows: Rows) -> Result<()> {
+    let (s, w, b) = (env.spec(), env.layer(layer), &env.bufs);
+    t.rms_norm(b.h2, b.x1, w.ffn_norm, rows, s.width, s.eps)?;
+    env.linear(t, (layer, Module::Gate), b.gate, b.h2, rows)?;
+    env.linear(t, (layer, Module::Up), b.up, b.h2, rows)?;
+    t.glu(b.act, b.gate, b.up, s.arch.row().activation, rows, s.ff)
+}
+
+/// `y = x + norm?(z)`.
+fn residual<X: Target>(t: &mut X, env: &Env<'_>, y: Buf, x: Buf, z: Buf, norm: Option<Buf>, rows: Rows) -> Result<()> {
+    t.convert(y, Store::F32, x, Store::F32, rows, env.spec().width)?;
+    add(t, env, y, z, norm, rows)
+}
+
+/// `y += norm?(z)`.
+fn add<X: Target>(t: &mut X, env: &Env<'_>, y: Buf, z: Buf, norm: Option<Buf>, rows: Rows) -> Result<()> {
+    let (d, eps) = (env.spec().width, env.spec().eps);
+    match norm {
+        None => t.add(y, z, rows, d),
+        Some(w) => {
+            t.rms_norm(env.bufs.tmp, z, w, rows, d, eps)?;
+            t.add(y, env.bufs.tmp, rows, d)
+        }
+    }
+}
+
+/// One block: x becomes y, in `wanted.out`.
+///
+/// # Errors
+/// Those of the target.
+pub fn forward<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv, wanted: &Wanted) -> Result<()> {
+    let b = &env.bufs;
+    attention(t, env, layer, kv, wanted)?;
+    gated(t, env, layer, wanted.rows)?;
+    env.linear(t, (layer, Module::Down), b.down, b.act, wanted.rows)?;
+    residual(t, env, wanted.out, b.x1, b.down, env.layer(layer).post_ffn_norm, wanted.rows)
+}
+
+/// What a backward pass finds of its forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The input alone: the rest is computed again.
+    Input,
+    /// All of the block's buffers but the shared ones: normalised inputs and the activation, which are computed again.
+    Block,
+}
+
+/// One block backward, from the input in `bufs.x`, which is left as it is, and what is `kept` besides: adds the adapter's gradients, and turns `dx` from the
+/// gradient of the wanted outputs into the input's — or leaves it unfinished where `last`, since nothing below needs it.
+///
+/// # Errors
+/// Those of the target.
+pub fn backward<X: Target>(t: &mut X, env: &Env<'_>, g: &Grads, layer: usize, kept: Kept, wanted: &Wanted, last: bool) -> Result<()> {
+    let (s, w, b, rows) = (env.spec(), env.layer(layer), &env.bufs, wanted.rows);
+    let (d, eps) = (s.width, s.eps);
+    match kept {
+        Kept::Input => {
+            attention(t, env, layer, Kv::Pass, wanted)?;
+            gated(t, env, layer, rows)?;
+            if w.post_ffn_norm.is_some() {
+                env.linear(t, (layer, Module::Down), b.down, b.act, rows)?;
+            }
+        }
+        Kept::Block => {
+            t.rms_norm(b.h, b.x, w.attn_norm, T, d, eps)?;
+            t.rms_norm(b.h2, b.x1, w.ffn_norm, rows, d, eps)?;
+            t.glu(b.act, b.gate, b.up, s.arch.row().activation, rows, s.ff)?;
+        }
+    }
     let ddown = match w.post_ffn_norm {
         None => g.dx,
         Some(norm) => {
-            env.linear(t, layer, Module::Down, b.down, b.act)?;
-            t.rms_norm_backward(g.dpost, b.down, norm, g.dx, T, d, eps, Into::Set)?;
+            t.rms_norm_backward(g.dpost, b.down, norm, g.dx, rows, d, eps, Into::Set)?;
             g.dpost
         }
     };
-    env.linear_backward(t, g, (layer, Module::Down), Some((g.dact, Into::Set)), ddown, b.act)?;
-    t.glu_backward(b.gate, b.up, g.dact, s.arch.row().activation, T, s.ff)?;
-    env.linear_backward(t, g, (layer, Module::Gate), Some((g.dh, Into::Set)), b.gate, b.h2)?;
-    env.linear_backward(t, g, (layer, Module::Up), Some((g.dh, Into::Add)), b.up, b.h2)?;
-    t.rms_norm_backward(g.dx, b.x1, w.ffn_norm, g.dh, T, d, eps, Into::Add)?;
+    env.linear_backward(t, g, (layer, Module::Down), Some((g.dact, Into::Set)), ddown, b.act, rows)?;
+    t.glu_backward(b.gate, b.up, g.dact, s.arch.row().activation, rows, s.ff)?;
+    env.linear_backward(t, g, (layer, Module::Gate), Some((g.dh, Into::Set)), b.gate, b.h2, rows)?;
+    env.linear_backward(t, g, (layer, Module::Up), Some((g.dh, Into::Add)), b.up, b.h2, rows)?;
+    t.rms_norm_backward(g.dx, b.x1, w.ffn_norm, g.dh, rows, d, eps, Into::Add)?;
 
     let dattn = match w.post_attn_norm {
         None => g.dx,
         Some(norm) => {
-            t.rms_norm_backward(g.dpost, b.attn, norm, g.dx, T, d, eps, Into::Set)?;
+            t.rms_norm_backward(g.dpost, b.attn, norm, g.dx, rows, d, eps, Into::Set)?;
             g.dpost
         }
     };
-    env.linear_backward(t, g, (layer, Module::O), Some((g.d_o, Into::Set)), dattn, b.o)?;
-    let forward = [b.q, b.k, b.v, b.o, b.lse];
-    t.attention_backward([g.dq, g.dk, g.dv], g.d_o, forward, g.delta, &b.sight, T, &env.heads(layer))?;
-    t.rope(g.dq, &env.rope(layer, s.heads, true), T)?;
-    t.rope(g.dk, &env.rope(layer, s.kv_heads, true), T)?;
-    let (dq, dk) = match w.qk_norms {
-        None => (g.dq, g.dk),
-        // q and k themselves are used up, so their buffers take the gradients before the norms.
-        Some([q_norm, k_norm]) => {
-            t.rms_norm_backward(b.q, b.raw[0], q_norm, g.dq, Rows::tokens(s.heads), s.head_dim, eps, Into::Set)?;
-            t.rms_norm_backward(b.k, b.raw[1], k_norm, g.dk, Rows::tokens(s.kv_heads), s.head_dim, eps, Into::Set)?;
-            (b.q, b.k)
-        }
-    };
-    let dh = |into| if last { None } else { Some((g.dh, into)) };
-    env.linear_backward(t, g, (layer, Module::Q), dh(Into::Set), dq, b.h)?;
-    env.linear_backward(t, g, (layer, Module::K), dh(Into::Add), dk, b.h)?;
-    env.linear_backward(t, g, (layer, Module::V), dh(Into::Add), g.dv, b.h)?;
+    env.linear_backward(t, g, (layer, Module::O), Some((g.d_o, Into::Set)), dattn, b.o, rows)?;
+    attention_backward(t, env, g, layer, wanted, last)?;
     if last {
         return Ok(());
     }
+    wanted.spread(t, g.dx, d)?;
     t.rms_norm_backward(g.dx, b.x, w.attn_norm, g.dh, T, d, eps, Into::Add)
+}
+
+/// From the gradient of the heads' output to that of the normalised input.
+fn attention_backward<X: Target>(t: &mut X, env: &Env<'_>, g: &Grads, layer: usize, wanted: &Wanted, last: bool) -> Result<()> {
+    let (s, w, b, rows) = (env.spec(), env.layer(layer), &env.bufs, wanted.rows);
+    let (d, eps) = (s.width, s.eps);
+    // A row without a gradient adds nothing to any other's, whatever else it holds: so rows that are not wanted may be zero.
+    for (x, dim) in [(b.q, s.q_width()), (b.o, s.q_width()), (b.lse, s.heads), (g.d_o, s.q_width())] {
+        wanted.spread(t, x, dim)?;
+    }
+    let forward = [b.q, b.k, b.v, b.o, b.lse];
+    t.attention_backward([g.dq, g.dk, g.dv], g.d_o, forward, g.delta, &b.sight, T, &env.heads(layer))?;
+    // q and k themselves are used up, so their buffers take what comes next.
+    let dq = wanted.of(t, g.dq, b.q, s.q_width())?;
+    t.rope(dq, &env.rope(layer, wanted.positions, s.heads, true), rows)?;
+    t.rope(g.dk, &env.rope(layer, b.positions, s.kv_heads, true), T)?;
+    let (dq, dk) = match w.qk_norms {
+        None => (dq, g.dk),
+        Some([q_norm, k_norm]) => {
+            let to = if dq == g.dq { b.q } else { g.dq };
+            t.rms_norm_backward(to, b.raw[0], q_norm, dq, times(rows, s.heads), s.head_dim, eps, Into::Set)?;
+            t.rms_norm_backward(b.k, b.raw[1], k_norm, g.dk, Rows::tokens(s.kv_heads), s.head_dim, eps, Into::Set)?;
+            (to, b.k)
+        }
+    };
+    let dh = |into| if last { None } else { Some((g.dh, into)) };
+    let h = wanted.of(t, b.h, b.attn, d)?;
+    env.linear_backward(t, g, (layer, Module::Q), dh(Into::Set), dq, h, rows)?;
+    if !last {
+        wanted.spread(t, g.dh, d)?;
+    }
+    env.linear_backward(t, g, (layer, Module::K), dh(Into::Add), dk, b.h, T)?;
+    env.linear_backward(t, g, (layer, Module::V), dh(Into::Add), g.dv, b.h, T)
 }

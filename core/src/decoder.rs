@@ -2,7 +2,7 @@
 
 use crate::arena::Buf;
 use crate::arena::Region;
-use crate::block::{self, Env, Kv};
+use crate::block::{self, Env, Kv, Wanted};
 use crate::lora::{Active, Layout, Shape};
 use crate::plan::DecodeLayout;
 use crate::spec::Spec;
@@ -107,7 +107,12 @@ impl<T: Target> Decoder<T> {
             return Err(Error::ContextFull { limit: self.layout.request.context });
         }
         let before = self.position;
-        let result = ids.chunks(self.layout.request.batch).try_for_each(|ids| self.pass(model, ids)).and_then(|()| {
+        let mut left = ids.len();
+        let passes = ids.chunks(self.layout.request.batch).try_for_each(|ids| {
+            left -= ids.len();
+            self.pass(model, ids, left == 0)
+        });
+        let result = passes.and_then(|()| {
             self.head(model)?;
             self.target.read(self.layout.logits, bytemuck::cast_slice_mut(logits))
         });
@@ -117,32 +122,43 @@ impl<T: Target> Decoder<T> {
         result
     }
 
-    fn pass(&mut self, model: &Model<'_>, ids: &[u32]) -> Result<()> {
-        let (t, bufs) = (&mut self.target, &self.layout.bufs);
+    /// Takes a batch of tokens into the cache; the last batch's last row comes out of the last block.
+    fn pass(&mut self, model: &Model<'_>, ids: &[u32], last: bool) -> Result<()> {
+        let (t, l) = (&mut self.target, &self.layout);
+        let bufs = &l.bufs;
         t.set(Slot::TOKENS, ids.len() as u32);
         t.set(Slot::POSITION, self.position as u32);
-        t.write(self.layout.ids, bytemuck::cast_slice(ids))?;
+        t.write(l.ids, bytemuck::cast_slice(ids))?;
         for (i, _) in ids.iter().enumerate() {
             let position = (self.position + i) as u32;
             for (buf, value) in [(bufs.positions, position), (bufs.sight.last, position), (bufs.sight.first, 0)] {
                 t.write(buf.part(i * 4, 4), &value.to_ne_bytes())?;
             }
         }
-        t.write(self.layout.last_index, &(ids.len() as u32 - 1).to_ne_bytes())?;
-        t.embed(bufs.x, &model.globals.embed, self.layout.ids, Rows::TOKENS, model.spec.embed_scale)?;
+        let row = ids.len() as u32 - 1;
+        let position = self.position as u32 + row;
+        for (buf, value) in [(l.last_index, row), (l.last_position, position), (l.last_sight.last, position), (l.last_sight.first, 0)] {
+            t.write(buf, &value.to_ne_bytes())?;
+        }
+        t.embed(bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, model.spec.embed_scale)?;
         let env = Env { model, adapters: &self.adapters, bufs: *bufs, dropout: 0.0 };
-        for layer in 0..model.spec.layers {
-            block::forward(t, &env, layer, Kv::Cache(self.layout.kv(layer)))?;
+        let top = model.spec.layers - 1;
+        for layer in 0..top {
+            block::forward(t, &env, layer, Kv::Cache(l.kv(layer)), &Wanted::all(bufs))?;
+        }
+        if last {
+            block::forward(t, &env, top, Kv::Cache(l.kv(top)), &l.wanted())?;
+        } else {
+            block::store(t, &env, top, &l.kv(top))?;
         }
         self.position += ids.len();
         Ok(())
     }
 
+    /// The logits of the one row that the last pass left in `x`.
     fn head(&mut self, model: &Model<'_>) -> Result<()> {
         let (t, l, s) = (&mut self.target, &self.layout, &model.spec);
-        // `h` is free between passes: it takes the last token's row.
-        t.gather(l.bufs.h, l.bufs.x, l.last_index, Rows::ONE, s.width)?;
-        t.rms_norm(l.last, l.bufs.h, model.globals.out_norm, Rows::ONE, s.width, s.eps)?;
+        t.rms_norm(l.last, l.bufs.x, model.globals.out_norm, Rows::ONE, s.width, s.eps)?;
         t.linear(l.logits, l.last, &model.globals.head, None, Rows::ONE, Slot::UNIT, Into::Set)
     }
 }

@@ -3,11 +3,11 @@
 //! [`decode`] and [`tune`] lay buffers out one after the other, tell a listener of each, and return the handles: what is measured is what runs.
 
 use crate::arena::{ALIGN, Buf, Region};
-use crate::block::{Bufs, Grads};
+use crate::block::{Bufs, Grads, Wanted};
 use crate::lora;
 use crate::ops::{adamw, loss};
 use crate::spec::Spec;
-use crate::target::{KeyValues, Sight, Store, rounded_bytes};
+use crate::target::{KeyValues, Rows, Sight, Store, rounded_bytes};
 use crate::{Error, Result};
 use core::fmt::Write as _;
 
@@ -54,12 +54,34 @@ pub struct TuneRequest {
     pub inputs: Store,
     /// The input of every so many-th layer is kept; those between are computed again.
     pub stride: usize,
+    /// So many blocks, from the top, keep all that their backward pass needs, so that it need not compute their forward pass again; with a stride of 1.
+    /// The top one always does, since nothing overwrites it.
+    pub keep: usize,
     /// 8-bit optimiser state.
     pub optim_8bit: bool,
     /// Whether adapters' inputs are dropped.
     pub dropout: bool,
     /// Whether there will be backward passes and updates; without them the plan holds what scoring needs.
     pub backward: bool,
+}
+
+impl TuneRequest {
+    /// How many blocks, from the top, keep what their backward pass needs.
+    #[must_use]
+    pub fn kept_blocks(&self, spec: &Spec) -> usize {
+        let trained = spec.layers.saturating_sub(self.shape.first_layer as usize);
+        if self.backward && self.stride == 1 { self.keep.clamp(1, trained.max(1)) } else { 0 }
+    }
+
+    /// Bytes that each kept block but the top one takes, about: alignment comes on top.
+    #[must_use]
+    pub fn block_bytes(&self, spec: &Spec) -> usize {
+        let row = spec.arch.row();
+        let attention = 2 * spec.q_width() + 2 * spec.kv_width() + spec.heads;
+        let raw = if row.qk_norm { spec.q_width() + spec.kv_width() } else { 0 };
+        let post = if row.post_norms { 2 * spec.width } else { 0 };
+        self.tokens * 4 * (attention + raw + post + spec.width + 2 * spec.ff)
+    }
 }
 
 /// Bytes of each memory that a plan takes.
@@ -165,8 +187,12 @@ pub struct DecodeLayout {
     pub ids: Buf,
     /// The final norm of the last token, `[1, D]`.
     pub last: Buf,
-    /// u32: which row that is.
+    /// u32: which row that is, its position, and what it sees.
     pub last_index: Buf,
+    /// u32.
+    pub last_position: Buf,
+    /// u32 each.
+    pub last_sight: Sight,
     /// Logits of the last token, `[V]`.
     pub logits: Buf,
     /// For the target: inputs of products, rounded.
@@ -182,6 +208,13 @@ impl DecodeLayout {
         let half = self.per_half;
         let part = |i: usize| self.cache.part((2 * layer + i) * half.div_ceil(ALIGN) * ALIGN, half);
         KeyValues { k: part(0), v: part(1), store: self.request.kv }
+    }
+
+    /// The last row of a pass: all that the last block and the head compute. Its output takes the input's place.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let (positions, sight) = (self.last_position, self.last_sight);
+        Wanted { rows: Rows::ONE, index: Some(self.last_index), positions, sight, out: self.bufs.x }
     }
 }
 
@@ -241,6 +274,8 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
         ids: p.work_u32("ids", t),
         last: p.work("last", &[1, d]),
         last_index: p.work_u32("last_index", 1),
+        last_position: p.work_u32("last_position", 1),
+        last_sight: Sight { first: p.work_u32("last_sight.first", 1), last: p.work_u32("last_sight.last", 1) },
         logits: p.work("logits", &[spec.vocab]),
         rounded: p.rounded(t, d.max(f).max(spec.q_width())),
         cache,
@@ -272,8 +307,14 @@ pub struct TuneLayout {
     /// Kept inputs, and inputs between two kept ones.
     inputs: Buf,
     between: Buf,
+    /// Bytes of what a kept block keeps; those of the top one are in `bufs`, the others' follow from the top down.
+    block_bytes: usize,
     /// u32: the row that predicts each target.
     pub target_rows: Buf,
+    /// u32: the positions of those rows.
+    pub target_positions: Buf,
+    /// u32 each: what those rows see.
+    pub target_sight: Sight,
     /// u32: each target.
     pub target_ids: Buf,
     /// `[T, D]`: rows of the targets before and after the final norm, and the gradient behind it.
@@ -299,6 +340,45 @@ impl TuneLayout {
         let r = &self.request;
         let row = r.inputs.bytes(r.tokens * spec.width);
         index.is_multiple_of(r.stride).then(|| self.inputs.part(index / r.stride * row, row))
+    }
+
+    /// How many blocks, from the top, keep what their backward pass needs.
+    #[must_use]
+    pub fn kept_blocks(&self, spec: &Spec) -> usize {
+        self.request.kept_blocks(spec)
+    }
+
+    /// The buffers of a layer: its own where it keeps them.
+    #[must_use]
+    pub fn block(&self, spec: &Spec, layer: usize) -> Bufs {
+        let below = spec.layers.saturating_sub(layer + 1);
+        if below == 0 || below >= self.kept_blocks(spec) {
+            return self.bufs;
+        }
+        let moved = |b: Buf| if b.len == 0 { b } else { Buf { offset: b.offset + below * self.block_bytes, ..b } };
+        let b = self.bufs;
+        let post = spec.arch.row().post_norms;
+        Bufs {
+            raw: b.raw.map(moved),
+            q: moved(b.q),
+            k: moved(b.k),
+            v: moved(b.v),
+            o: moved(b.o),
+            lse: moved(b.lse),
+            x1: moved(b.x1),
+            gate: moved(b.gate),
+            up: moved(b.up),
+            attn: if post { moved(b.attn) } else { b.attn },
+            down: if post { moved(b.down) } else { b.down },
+            ..b
+        }
+    }
+
+    /// The rows that predict targets: all that the last block and the head compute. Their output goes where the head takes it.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let (positions, sight) = (self.target_positions, self.target_sight);
+        Wanted { rows: Rows::TARGETS, index: Some(self.target_rows), positions, sight, out: self.head[0] }
     }
 
     /// Where the input of a layer between two kept ones lies while its group runs backward.
@@ -341,22 +421,32 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
     let between = p.work("inputs_between", &[r.stride.min(trained).saturating_sub(1), t, d]);
     let post = spec.arch.row().post_norms;
     let optional = |p: &mut Planner<'_>, wanted, name, shape: &[usize]| if wanted { p.work(name, shape) } else { Buf::EMPTY };
+    // What a kept block keeps, behind each other, so that the other kept ones' follow in the same order.
+    let start = p.taken[Region::WORK.index()];
+    let raw = p.raw(spec, t);
+    let [q_, k_, v_, o_] = [("q", q), ("k", kv), ("v", kv), ("o", q)].map(|(name, width)| p.work(name, &[t, width]));
+    let lse = p.work("lse", &[t, spec.heads]);
+    let x1 = p.work("x1", &[t, d]);
+    let [gate, up] = ["gate", "up"].map(|name| p.work(name, &[t, f]));
+    let [attn, down] = if post { ["attn", "down"].map(|name| p.work(name, &[t, d])) } else { [Buf::EMPTY; 2] };
+    let block_bytes = p.taken[Region::WORK.index()] - start;
+    p.work("kept_blocks", &[r.kept_blocks(spec).saturating_sub(1), block_bytes / 4]);
     let bufs = Bufs {
         x: p.work("x", &[t, d]),
         h: p.work("h", &[t, d]),
-        raw: p.raw(spec, t),
-        q: p.work("q", &[t, q]),
-        k: p.work("k", &[t, kv]),
-        v: p.work("v", &[t, kv]),
-        o: p.work("o", &[t, q]),
-        lse: p.work("lse", &[t, spec.heads]),
-        attn: p.work("attn", &[t, d]),
-        x1: p.work("x1", &[t, d]),
+        raw,
+        q: q_,
+        k: k_,
+        v: v_,
+        o: o_,
+        lse,
+        attn: if post { attn } else { p.work("attn", &[t, d]) },
+        x1,
         h2: p.work("h2", &[t, d]),
-        gate: p.work("gate", &[t, f]),
-        up: p.work("up", &[t, f]),
+        gate,
+        up,
         act: p.work("act", &[t, f]),
-        down: p.work("down", &[t, d]),
+        down: if post { down } else { p.work("down", &[t, d]) },
         tmp: optional(&mut p, post, "tmp", &[t, d]),
         u: p.work("lora.u", &[t, rank]),
         drop: optional(&mut p, r.dropout, "drop", &[t, d.max(f).max(q)]),
@@ -377,7 +467,10 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         ids: p.work_u32("ids", t),
         inputs,
         between,
+        block_bytes,
         target_rows: p.work_u32("target_rows", t),
+        target_positions: p.work_u32("target_positions", t),
+        target_sight: Sight { first: p.work_u32("target_sight.first", t), last: p.work_u32("target_sight.last", t) },
         target_ids: p.work_u32("target_ids", t),
         head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY }],
         logits: p.work("logits", &[t, chunk]),
@@ -440,7 +533,7 @@ pub struct Pinned {
     pub tokens: bool,
 }
 
-/// Turns a trainer's knobs until it fits: smaller vocabulary chunks, 8-bit optimiser state, f16 layer inputs, fewer kept inputs, smaller
+/// Turns a trainer's knobs until it fits: fewer kept blocks, smaller vocabulary chunks, 8-bit optimiser state, f16 layer inputs, fewer kept inputs, smaller
 /// micro-batches — what costs speed last.
 ///
 /// `others` is what the caller needs besides.
@@ -458,7 +551,13 @@ pub fn fit_tune(spec: &Spec, request: &TuneRequest, pinned: Pinned, budget: u64,
         room
     };
     // Each rung turns one knob one notch and says whether it could.
-    let rungs: [&dyn Fn(&mut TuneRequest) -> bool; 6] = [
+    let rungs: [&dyn Fn(&mut TuneRequest) -> bool; 7] = [
+        // First what is there for speed alone and changes no result.
+        &|r| {
+            let keep = r.kept_blocks(spec);
+            r.keep = keep.saturating_sub(1);
+            keep > 1
+        },
         &|r| halved_chunk(r, 2048),
         &|r| !pinned.optim && !core::mem::replace(&mut r.optim_8bit, true),
         &|r| core::mem::replace(&mut r.inputs, Store::F16) == Store::F32,

@@ -5,7 +5,7 @@
 
 use crate::arena::Buf;
 use crate::arena::Region;
-use crate::block::{self, Env, Kv};
+use crate::block::{self, Env, Kept, Kv, Wanted};
 use crate::decoder::write_frequencies;
 use crate::lora::Active;
 use crate::plan::TuneLayout;
@@ -249,22 +249,33 @@ impl<T: Target> Trainer<T> {
         self.send(batch)?;
         let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
         t.embed(l.bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, spec.embed_scale)?;
-        let env = Env { model, adapters: &self.adapter, bufs: l.bufs, dropout: self.dropout };
         let first = l.lora.shape.first_layer as usize;
         for layer in 0..spec.layers {
             if let Some(kept) = layer.checked_sub(first).and_then(|i| l.kept(spec, i)).filter(|_| keep) {
                 t.convert(kept, l.request.inputs, l.bufs.x, Store::F32, Rows::TOKENS, spec.width)?;
             }
-            block::forward(t, &env, layer, Kv::Pass)?;
+            let bufs = if keep { l.block(spec, layer) } else { l.bufs };
+            let env = Env { model, adapters: &self.adapter, bufs, dropout: self.dropout };
+            if layer + 1 < spec.layers {
+                block::forward(t, &env, layer, Kv::Pass, &Wanted::all(&bufs))?;
+            } else if batch.target_ids.is_empty() {
+                return Ok(0);
+            } else {
+                block::forward(t, &env, layer, Kv::Pass, &l.wanted())?;
+            }
         }
-        if batch.target_ids.is_empty() {
-            return Ok(0);
-        }
-        t.gather(l.head[0], l.bufs.x, l.target_rows, Rows::TARGETS, spec.width)?;
         t.rms_norm(l.head[1], l.head[0], model.globals.out_norm, Rows::TARGETS, spec.width, spec.eps)?;
         for (first, chunk) in chunks(model, l) {
             t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::UNIT, Into::Set)?;
-            t.softmax_stats(l.stats, l.logits, l.target_ids, Rows::TARGETS, first, chunk.rows)?;
+            if !keep {
+                t.softmax_stats(l.stats, l.logits, l.target_ids, Rows::TARGETS, first, chunk.rows)?;
+                continue;
+            }
+            // The gradient's sums at once, while the logits are there: its coefficient is a factor of each row, and can come later.
+            let widths = (chunk.rows, spec.width);
+            t.softmax_online(l.stats, l.logits, l.head[2], l.target_ids, Rows::TARGETS, first, widths)?;
+            let into = if first == 0 { Into::Set } else { Into::Add };
+            t.linear_backward(l.head[2], l.logits, &chunk, Rows::TARGETS, Slot::UNIT, into)?;
         }
         t.target_logprobs(l.logprobs, l.stats, Rows::TARGETS)?;
         t.read(l.logprobs, bytemuck::cast_slice_mut(logprobs))?;
@@ -285,13 +296,12 @@ impl<T: Target> Trainer<T> {
             t.write(buf, bytemuck::cast_slice(values))?;
         }
         // In training, a token's last visible row is its own.
-        let mut rows = [0u32; 256];
-        for start in (0..batch.ids.len()).step_by(rows.len()) {
-            let n = rows.len().min(batch.ids.len() - start);
-            rows[..n].iter_mut().enumerate().for_each(|(i, r)| *r = (start + i) as u32);
-            t.write(l.bufs.sight.last.part(start * 4, n * 4), bytemuck::cast_slice(&rows[..n]))?;
-        }
-        Ok(())
+        write_each(t, l.bufs.sight.last, batch.ids.len(), |i| i as u32)?;
+        let row = |i: usize| batch.target_rows[i] as usize;
+        let targets = batch.target_rows.len();
+        write_each(t, l.target_positions, targets, |i| batch.positions[row(i)])?;
+        write_each(t, l.target_sight.first, targets, |i| batch.starts[row(i)])?;
+        write_each(t, l.target_sight.last, targets, |i| batch.target_rows[i])
     }
 
     fn count_correct(&mut self, target_ids: &[u32]) -> Result<usize> {
@@ -325,27 +335,18 @@ impl<T: Target> Trainer<T> {
         }
         let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
         t.write(l.coef, bytemuck::cast_slice(coef))?;
-        let whole = l.request.vocab_chunk >= spec.vocab;
-        for (first, chunk) in chunks(model, l) {
-            if !whole {
-                t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::UNIT, Into::Set)?;
-            }
-            t.softmax_backward(l.logits, l.stats, l.target_ids, l.coef, Rows::TARGETS, first, chunk.rows)?;
-            let into = if first == 0 { Into::Set } else { Into::Add };
-            t.linear_backward(l.head[2], l.logits, &chunk, Rows::TARGETS, Slot::UNIT, into)?;
-        }
-        // The normalised rows are used up; their buffer takes the gradient before the norm.
-        let norm = model.globals.out_norm;
-        t.rms_norm_backward(l.head[1], l.head[0], norm, l.head[2], Rows::TARGETS, spec.width, spec.eps, Into::Set)?;
-        t.zero(l.grads.dx.f32s(tokens * spec.width))?;
-        t.scatter(l.grads.dx, l.head[1], l.target_rows, Rows::TARGETS, spec.width)?;
-        let env = Env { model, adapters: &self.adapter, bufs: l.bufs, dropout: self.dropout };
+        // The normalised rows are used up; their buffer takes the head's rows of the targets.
+        let (norm, [x, w, dh]) = (model.globals.out_norm, l.head);
+        t.embed(w, &model.globals.head, l.target_ids, Rows::TARGETS, 1.0)?;
+        t.softmax_finish(dh, w, l.stats, l.coef, Rows::TARGETS, spec.width)?;
+        t.rms_norm_backward(l.grads.dx, x, norm, dh, Rows::TARGETS, spec.width, spec.eps, Into::Set)?;
         let first = l.lora.shape.first_layer as usize;
         let mut top = spec.layers - first;
         while top > 0 {
             // A group: from a kept input up to the next.
             let bottom = (top - 1) / l.request.stride * l.request.stride;
-            backward_group(t, &env, l, first, bottom..top)?;
+            let pass = (model, &self.adapter[..], self.dropout);
+            backward_group(t, pass, l, first, bottom..top)?;
             top = bottom;
         }
         Ok(())
@@ -417,13 +418,31 @@ fn chunks<'a>(model: &'a Model<'_>, l: &TuneLayout) -> impl Iterator<Item = (usi
     (0..model.spec.vocab).step_by(size).map(move |first| (first, head.slice(first, size)))
 }
 
+/// Writes `n` numbers to a buffer of u32.
+fn write_each<T: Target>(t: &mut T, to: Buf, n: usize, number: impl Fn(usize) -> u32) -> Result<()> {
+    let mut part = [0u32; 256];
+    for start in (0..n).step_by(part.len()) {
+        let len = part.len().min(n - start);
+        part[..len].iter_mut().enumerate().for_each(|(i, x)| *x = number(start + i));
+        t.write(to.part(start * 4, len * 4), bytemuck::cast_slice(&part[..len]))?;
+    }
+    Ok(())
+}
+
 /// Layers `first + group`, from the top down; the input of the lowest is kept, the others' are computed again.
-fn backward_group<T: Target>(t: &mut T, env: &Env<'_>, l: &TuneLayout, first: usize, group: core::ops::Range<usize>) -> Result<()> {
-    let (spec, x, d) = (&env.model.spec, env.bufs.x, env.model.spec.width);
+fn backward_group<T: Target>(
+    t: &mut T,
+    (model, adapters, dropout): (&Model<'_>, &[Active], f32),
+    l: &TuneLayout,
+    first: usize,
+    group: core::ops::Range<usize>,
+) -> Result<()> {
+    let (spec, x, d) = (&model.spec, l.bufs.x, model.spec.width);
+    let env = |layer| Env { model, adapters, bufs: l.block(spec, layer), dropout };
     let kept = l.kept(spec, group.start).ok_or(Error::BadShape { op: "kept inputs" })?;
     t.convert(x, Store::F32, kept, l.request.inputs, Rows::TOKENS, d)?;
     for i in group.start + 1..group.end {
-        block::forward(t, env, first + i - 1, Kv::Pass)?;
+        block::forward(t, &env(first + i - 1), first + i - 1, Kv::Pass, &Wanted::all(&l.bufs))?;
         let between = l.between(spec, i).ok_or(Error::BadShape { op: "inputs between" })?;
         t.convert(between, Store::F32, x, Store::F32, Rows::TOKENS, d)?;
     }
@@ -432,7 +451,10 @@ fn backward_group<T: Target>(t: &mut T, env: &Env<'_>, l: &TuneLayout, first: us
             Some(between) => t.convert(x, Store::F32, between, Store::F32, Rows::TOKENS, d)?,
             None => t.convert(x, Store::F32, kept, l.request.inputs, Rows::TOKENS, d)?,
         }
-        block::backward(t, env, &l.grads, first + i, i == 0)?;
+        let layer = first + i;
+        let wanted = if layer + 1 == spec.layers { l.wanted() } else { Wanted::all(&l.bufs) };
+        let kept = if spec.layers - layer <= l.kept_blocks(spec) { Kept::Block } else { Kept::Input };
+        block::backward(t, &env(layer), &l.grads, layer, kept, &wanted, i == 0)?;
     }
     Ok(())
 }

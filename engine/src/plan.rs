@@ -60,6 +60,8 @@ pub enum Knobs {
         layer_inputs: &'static str,
         /// Every so many-th layer's input is kept.
         layer_stride: usize,
+        /// So many blocks, from the top, keep all that their backward pass needs.
+        kept_blocks: usize,
         /// `adamw` or `adamw-8bit`.
         optim: &'static str,
     },
@@ -231,6 +233,7 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
         vocab_chunk: request.vocab_chunk.min(spec.vocab),
         layer_inputs: request.inputs.name(),
         layer_stride: request.stride,
+        kept_blocks: request.kept_blocks(spec),
         optim: if request.optim_8bit { "adamw-8bit" } else { "adamw" },
     };
     Ok(Planned { plan: g.finish(model, layout.totals, 0, knobs), layout })

@@ -85,6 +85,8 @@ pub struct Knobs {
     pub layers: usize,
     /// Every so many-th layer's input is kept.
     pub stride: usize,
+    /// So many blocks, from the top, keep all that their backward pass needs.
+    pub keep: usize,
     /// How.
     pub inputs: Store,
     /// Vocabulary entries at once.
@@ -106,6 +108,7 @@ impl Default for Knobs {
         Knobs {
             layers: 0,
             stride: 1,
+            keep: 1,
             inputs: Store::F32,
             vocab_chunk: 1 << 20,
             optim_8bit: false,
@@ -148,6 +151,7 @@ impl Machine {
             vocab_chunk: knobs.vocab_chunk,
             inputs: knobs.inputs,
             stride: knobs.stride,
+            keep: knobs.keep,
             optim_8bit: knobs.optim_8bit,
             dropout: knobs.dropout > 0.0,
             backward: true,

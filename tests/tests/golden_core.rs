@@ -81,6 +81,7 @@ impl Fixture {
             vocab_chunk: 1000,
             inputs: Store::F32,
             stride: 1,
+            keep: 1,
             optim_8bit: false,
             dropout: false,
             backward: true,

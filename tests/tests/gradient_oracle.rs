@@ -197,6 +197,10 @@ fn strides_chunks_and_half_precision_inputs_keep_the_gradient() {
             let same = gradients(Knobs { stride, ..Knobs::default() });
             assert!(same == whole, "{kind:?}: recomputed inputs must be the kept ones, bit by bit (stride {stride})");
         }
+        for keep in [2, model.spec().layers, 99] {
+            let same = gradients(Knobs { keep, ..Knobs::default() });
+            assert!(same == whole, "{kind:?}: what is kept must be what would be computed again, bit by bit ({keep} blocks)");
+        }
         let scale = whole.iter().fold(0.0f32, |m, x| m.max(x.abs()));
         for vocab_chunk in [7, 32, 96] {
             let chunked = gradients(Knobs { vocab_chunk, ..Knobs::default() });

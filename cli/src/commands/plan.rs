@@ -154,7 +154,7 @@ fn knobs(out: &Output, knobs: &Knobs) -> Outcome {
                 ("keys and values", (*kv_type).into()),
             ],
         ),
-        Knobs::Tune { micro_batch_tokens, vocab_chunk, layer_inputs, layer_stride, optim } => list(
+        Knobs::Tune { micro_batch_tokens, vocab_chunk, layer_inputs, layer_stride, kept_blocks, optim } => list(
             out,
             &[
                 ("micro-batch", format!("{micro_batch_tokens} tokens")),
@@ -166,6 +166,7 @@ fn knobs(out: &Output, knobs: &Knobs) -> Outcome {
                         if *layer_stride == 1 { "every layer's".into() } else { format!("every {layer_stride}th layer's") }
                     ),
                 ),
+                ("not computed again", format!("{kept_blocks} layers")),
                 ("optimiser", (*optim).into()),
             ],
         ),

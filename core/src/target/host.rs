@@ -138,9 +138,9 @@ pub trait Kernels: Executor {
     fn softmax_stats(&self, stats: &mut [f32], logits: &[f32], targets: &[u32], first: usize, width: usize) {
         loss::stats(stats, logits, targets, first, width);
     }
-    /// As [`loss::backward`].
-    fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
-        loss::backward(logits, stats, targets, coef, first, width);
+    /// As [`loss::online`].
+    fn softmax_online(&self, stats: &mut [f32], logits: &mut [f32], targets: &[u32], first: usize, width: usize) {
+        loss::online(stats, logits, targets, first, width);
     }
     /// As [`ops::adamw::step_f32`].
     fn adamw(&self, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamW, s: &ops::adamw::Step) {
@@ -585,6 +585,25 @@ impl<X: Kernels> Target for Host<'_, X> {
         Ok(())
     }
 
+    fn spread(&mut self, x: Buf, index: Buf, rows: Rows, all: Rows, dim: usize) -> Result<()> {
+        let (n, all) = (self.rows(rows), self.rows(all));
+        let ([index], [x]) = self.arena.views([index.part(0, n * 4)], [x.f32s(all * dim)])?;
+        let (index, x) = (cast::<u32>(index)?, cast_mut::<f32>(x)?);
+        if index.windows(2).any(|w| w[0] >= w[1]) || index.last().is_some_and(|&last| last as usize >= all) {
+            return Err(Error::BadShape { op: "spread" });
+        }
+        // From the last down: a row never moves to before where it was.
+        let mut end = all;
+        for (i, &to) in index.iter().enumerate().rev() {
+            let to = to as usize;
+            x[(to + 1) * dim..end * dim].fill(0.0);
+            x.copy_within(i * dim..(i + 1) * dim, to * dim);
+            end = to;
+        }
+        x[..end * dim].fill(0.0);
+        Ok(())
+    }
+
     fn softmax_stats(&mut self, stats: Buf, logits: Buf, targets: Buf, rows: Rows, first: usize, width: usize) -> Result<()> {
         let n = self.rows(rows);
         let ([logits, targets], [stats]) =
@@ -597,22 +616,48 @@ impl<X: Kernels> Target for Host<'_, X> {
         Ok(())
     }
 
+    fn softmax_online(
+        &mut self,
+        stats: Buf,
+        logits: Buf,
+        sums: Buf,
+        targets: Buf,
+        rows: Rows,
+        first: usize,
+        (width, dim): (usize, usize),
+    ) -> Result<()> {
+        let n = self.rows(rows);
+        let write = [stats.f32s(n * loss::STATS), logits.f32s(n * width), sums.f32s(n * dim)];
+        let ([targets], [stats, logits, sums]) = self.arena.views([targets.part(0, n * 4)], write)?;
+        let (targets, stats, logits, sums) =
+            (cast::<u32>(targets)?, cast_mut::<f32>(stats)?, cast_mut::<f32>(logits)?, cast_mut::<f32>(sums)?);
+        let exec = &self.exec;
+        split::rows2(exec, (&mut *stats, logits), (loss::STATS, width), rows_a_piece(width), |i, s, l| {
+            exec.softmax_online(s, l, &targets[i..], first, width);
+        });
+        let stats = &*stats;
+        // Before the first chunk there is nothing, and nothing is read.
+        if first > 0 {
+            split::rows(exec, sums, dim, rows_a_piece(dim), |i, sums| loss::rescale(sums, &stats[i * loss::STATS..], dim));
+        }
+        Ok(())
+    }
+
+    fn softmax_finish(&mut self, sums: Buf, w: Buf, stats: Buf, coef: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let read = [w.f32s(n * dim), stats.f32s(n * loss::STATS), coef.f32s(n)];
+        let ([w, stats, coef], [sums]) = self.arena.views(read, [sums.f32s(n * dim)])?;
+        let (w, stats, coef, sums) = (cast::<f32>(w)?, cast::<f32>(stats)?, cast::<f32>(coef)?, cast_mut::<f32>(sums)?);
+        split::rows(&self.exec, sums, dim, rows_a_piece(dim), |i, sums| {
+            loss::finish(sums, &w[i * dim..], &stats[i * loss::STATS..], &coef[i..], dim);
+        });
+        Ok(())
+    }
+
     fn target_logprobs(&mut self, logprobs: Buf, stats: Buf, rows: Rows) -> Result<()> {
         let n = self.rows(rows);
         let ([stats], [y]) = self.arena.views([stats.f32s(n * loss::STATS)], [logprobs.f32s(n)])?;
         loss::logprobs(cast_mut::<f32>(y)?, cast::<f32>(stats)?);
-        Ok(())
-    }
-
-    fn softmax_backward(&mut self, logits: Buf, stats: Buf, targets: Buf, coef: Buf, rows: Rows, first: usize, width: usize) -> Result<()> {
-        let n = self.rows(rows);
-        let ([stats, targets, coef], [logits]) =
-            self.arena.views([stats.f32s(n * loss::STATS), targets.part(0, n * 4), coef.f32s(n)], [logits.f32s(n * width)])?;
-        let (stats, targets, coef) = (cast::<f32>(stats)?, cast::<u32>(targets)?, cast::<f32>(coef)?);
-        let exec = &self.exec;
-        split::rows(exec, cast_mut::<f32>(logits)?, width, rows_a_piece(width), |i, y| {
-            exec.softmax_backward(y, &stats[i * loss::STATS..], &targets[i..], &coef[i..], first, width);
-        });
         Ok(())
     }
 

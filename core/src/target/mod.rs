@@ -283,13 +283,28 @@ pub trait Target {
     fn gather(&mut self, y: Buf, x: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()>;
     /// `y[index[i]] = x[i]`; no index twice.
     fn scatter(&mut self, y: Buf, x: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()>;
-    /// Takes a chunk of logits `[rows, width]`, of vocabulary entries `first..first + width`, into `stats: [rows, 4]` (largest, sum of
-    /// exponentials, target's logit, entry of the largest as bits); `first == 0` starts anew.
+    /// The inverse of [`gather`](Self::gather) in place: moves row `i` of `x: [all, dim]` to row `index[i]` for each of `rows`, and fills the others
+    /// with zeros. The indices increase.
+    fn spread(&mut self, x: Buf, index: Buf, rows: Rows, all: Rows, dim: usize) -> Result<()>;
+    /// Takes a chunk of logits `[rows, width]`, of vocabulary entries `first..first + width`, into `stats: [rows, STATS]` (see
+    /// [`STATS`](crate::ops::loss::STATS)); `first == 0` starts anew.
     fn softmax_stats(&mut self, stats: Buf, logits: Buf, targets: Buf, rows: Rows, first: usize, width: usize) -> Result<()>;
+    /// As [`softmax_stats`](Self::softmax_stats), and leaves what [`ops::loss::online`](crate::ops::loss::online) does in `logits`, ready to be multiplied
+    /// by the head's rows of the chunk and added to `sums: [rows, dim]`, which is scaled for it; `widths` are the chunk's and `dim`.
+    fn softmax_online(
+        &mut self,
+        stats: Buf,
+        logits: Buf,
+        sums: Buf,
+        targets: Buf,
+        rows: Rows,
+        first: usize,
+        widths: (usize, usize),
+    ) -> Result<()>;
+    /// Turns those sums into `coef · ∂(log p)/∂x`, x being the head's input; w: the head's rows of the targets, `[rows, dim]`, coef: `[rows]`.
+    fn softmax_finish(&mut self, sums: Buf, w: Buf, stats: Buf, coef: Buf, rows: Rows, dim: usize) -> Result<()>;
     /// `log p` of each target from complete stats: `[rows]`.
     fn target_logprobs(&mut self, logprobs: Buf, stats: Buf, rows: Rows) -> Result<()>;
-    /// Turns a chunk of logits into `coef · (onehot(target) − p)`: idea 3's `dlogits`. coef: `[rows]`.
-    fn softmax_backward(&mut self, logits: Buf, stats: Buf, targets: Buf, coef: Buf, rows: Rows, first: usize, width: usize) -> Result<()>;
     /// The sum of squares of `x`, in f64, as 8 bytes in `out`.
     fn sum_squares(&mut self, out: Buf, x: Buf) -> Result<()>;
     /// One AdamW update; the learning rate is in `rate`, gradients are multiplied by [`Slot::CLIP`] first, bias corrections are in their slots.

@@ -140,7 +140,7 @@ fn buffers(page: &mut String, plan: &Plan) {
 fn knobs(page: &mut String, knobs: &Knobs, budget: Option<u64>) {
     let budget = budget.map_or_else(|| "none".into(), bytes);
     let rows: Vec<(&str, String)> = match knobs {
-        Knobs::Tune { micro_batch_tokens, vocab_chunk, layer_inputs, layer_stride, optim } => vec![
+        Knobs::Tune { micro_batch_tokens, vocab_chunk, layer_inputs, layer_stride, kept_blocks, optim } => vec![
             ("budget", budget),
             ("tokens of a micro-batch", count(*micro_batch_tokens as u64)),
             ("vocabulary chunk", count(*vocab_chunk as u64)),
@@ -148,6 +148,7 @@ fn knobs(page: &mut String, knobs: &Knobs, budget: Option<u64>) {
                 "kept layer inputs",
                 if *layer_stride > 1 { format!("{layer_inputs}, every {layer_stride} layers") } else { format!("{layer_inputs}, all") },
             ),
+            ("layers not computed again", count(*kept_blocks as u64)),
             ("optimiser", (*optim).into()),
         ],
         Knobs::Decode { context, prefill_batch, kv_type } => vec![

@@ -14,7 +14,8 @@ fn plan() -> Plan {
         buffer("tokenizer", "host", &[20_000], 20_000),
     ];
     let regions = Regions { adapter: 720_000, cache: 131_072, work: 524_288, host: 20_000 };
-    let knobs = Knobs::Tune { micro_batch_tokens: 256, vocab_chunk: 512, layer_inputs: "f32", layer_stride: 1, optim: "adamw" };
+    let knobs =
+        Knobs::Tune { micro_batch_tokens: 256, vocab_chunk: 512, layer_inputs: "f32", layer_stride: 1, kept_blocks: 1, optim: "adamw" };
     Plan { total_bytes: 1_395_360, weights_bytes: 3 << 20, regions, buffers, knobs }
 }
 

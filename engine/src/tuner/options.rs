@@ -24,6 +24,9 @@ pub enum Optim {
 /// Logits that may exist at once, in numbers: 16 MiB of f32.
 const LOGITS: usize = 4 << 20;
 
+/// Bytes that kept blocks may take where no budget says otherwise: beyond the top one, which takes none.
+const KEPT: usize = 32 << 20;
+
 /// What a tuning run is asked to do.
 ///
 /// | option | default | TRL/PEFT | why it differs |
@@ -230,17 +233,21 @@ impl TuneOptions {
         self.check(spec)?;
         let max_length = self.length_for(spec);
         let tokens = self.batch_size * max_length;
-        Ok(TuneRequest {
+        let request = TuneRequest {
             shape: self.shape(spec),
             tokens,
             max_length,
             vocab_chunk: (LOGITS / tokens).clamp(256, spec.vocab.max(256)),
             inputs: Store::F32,
             stride: 1,
+            keep: spec.layers,
             optim_8bit: self.optim == Some(Optim::AdamW8bit),
             dropout: self.dropout > 0.0,
             backward: !self.score_only,
-        })
+        };
+        // With a budget, all that it allows.
+        let keep = if self.budget.is_some() { spec.layers } else { 1 + KEPT / request.block_bytes(spec).max(1) };
+        Ok(TuneRequest { keep, ..request })
     }
 
     /// What update `step` of `total` does, counted from 0.

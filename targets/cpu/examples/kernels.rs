@@ -195,10 +195,10 @@ fn rest(b: &mut Bench, tokens: usize) {
     };
     b.report("rope 4 heads of 64", n, |t| t.rope(y, &rope, Rows::TOKENS).unwrap());
     b.report("dropout 256", n, |t| t.dropout(y, x, 0.1, 1, Rows::TOKENS, 256).unwrap());
-    let (stats, coef) = (b.f32s(tokens * 4), b.f32s(tokens));
+    let (stats, sums) = (b.f32s(tokens * attune_core::ops::loss::STATS), b.f32s(tokens * 256));
     let n = (tokens * 2048) as f64;
     b.report("softmax_stats 2048", n, |t| t.softmax_stats(stats, x, positions, Rows::TARGETS, 0, 2048).unwrap());
-    b.report("softmax_backward 2048", n, |t| t.softmax_backward(y, stats, positions, coef, Rows::TARGETS, 0, 2048).unwrap());
+    b.report("softmax_online 2048", n, |t| t.softmax_online(stats, y, sums, positions, Rows::TARGETS, 0, (2048, 256)).unwrap());
     let many = 1 << 19;
     let (p, g, m, v) = (b.f32s(many), b.f32s(many), b.f32s(many), b.f32s(many));
     let c = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };

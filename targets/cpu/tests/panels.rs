@@ -175,7 +175,9 @@ fn panels_multiply_as_defined_to_the_bit() {
                 for (bias, alpha) in [(None, 1.0), (Some(&bias[..]), 0.75)] {
                     let got = case.run(isa, 2, &bytes, bias, alpha);
                     let (exact, plain, size) = case.expected(&bytes, bias, alpha);
-                    let off = (0..got.len()).find(|&i| got[i].to_bits() != exact[i].to_bits()).map(|i| (i / n, i % n, got[i], exact[i], plain[i]));
+                    let off = (0..got.len())
+                        .find(|&i| got[i].to_bits() != exact[i].to_bits())
+                        .map(|i| (i / n, i % n, got[i], exact[i], plain[i]));
                     assert_eq!(off, None, "{isa}_{ty}: {n} x {k}, {tokens} tokens: token, row, found, expected");
                     assert_eq!(differs(&got, &plain, &size, 1e-6), None, "{isa}_{ty}: {n} x {k}, {tokens} tokens, against dot_q8");
                 }

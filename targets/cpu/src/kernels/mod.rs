@@ -282,8 +282,8 @@ impl Kernels for Cpu {
         rows::softmax_stats(self.isa(), stats, logits, targets, first, width);
     }
 
-    fn softmax_backward(&self, logits: &mut [f32], stats: &[f32], targets: &[u32], coef: &[f32], first: usize, width: usize) {
-        rows::softmax_backward(self.isa(), logits, stats, targets, coef, first, width);
+    fn softmax_online(&self, stats: &mut [f32], logits: &mut [f32], targets: &[u32], first: usize, width: usize) {
+        rows::softmax_online(self.isa(), stats, logits, targets, first, width);
     }
 
     fn rope(&self, x: &mut [f32], positions: &[u32], freq: &[f32], op: &RopeOp) {

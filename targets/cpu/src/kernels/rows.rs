@@ -50,9 +50,8 @@ rows!(rms_norm_backward NormBackward<'a>(dx: &'a mut [f32], x: &'a [f32], w: &'a
 rows!(softmax_stats Stats<'a>(stats: &'a mut [f32], logits: &'a [f32], targets: &'a [u32], first: usize, width: usize) =
     ops::loss::stats(stats, logits, targets, first, width));
 
-rows!(softmax_backward StatsBackward<'a>(
-    logits: &'a mut [f32], stats: &'a [f32], targets: &'a [u32], coef: &'a [f32], first: usize, width: usize) =
-    ops::loss::backward(logits, stats, targets, coef, first, width));
+rows!(softmax_online Online<'a>(stats: &'a mut [f32], logits: &'a mut [f32], targets: &'a [u32], first: usize, width: usize) =
+    ops::loss::online(stats, logits, targets, first, width));
 
 rows!(rope Rope<'a>(x: &'a mut [f32], positions: &'a [u32], freq: &'a [f32], op: &'a RopeOp) = match op.style {
     RopeStyle::Half => ops::rope::forward(x, positions, freq, op.heads, op.head_dim, RopeStyle::Half, op.inverse),
