@@ -197,6 +197,12 @@ pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<
     Ok(Planned { plan: g.finish(model, layout.totals, adapters, knobs), layout })
 }
 
+/// Bytes a token of a micro-batch up to which a run without a budget keeps blocks, so that they need not be computed again: 144 MiB at 256 tokens. What
+/// a run needs otherwise may be more.
+const KEEP_BELOW: usize = 576 << 10;
+/// Buffers of a kept block, each of which may need padding.
+const BLOCK_BUFFERS: usize = 12;
+
 pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan::TuneLayout>> {
     let spec = model.spec();
     let mut request = options.request(spec)?;
@@ -224,6 +230,13 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
         let others = g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>();
         let pinned = plan::Pinned { optim: options.optim.is_some(), ..plan::Pinned::default() };
         request = plan::fit_tune(spec, &request, pinned, budget, others)?;
+    } else {
+        request.keep = 1;
+        let mut g = Gathered::new();
+        host(&mut g, &request);
+        let others: usize = g.buffers.iter().map(|b| b.bytes).sum();
+        let room = (KEEP_BELOW * request.tokens).saturating_sub(plan::tune(spec, &request, &mut |_| {})?.totals.sum() + others);
+        request.keep += room / (request.block_bytes(spec) + BLOCK_BUFFERS * attune_core::arena::ALIGN);
     }
     let mut g = Gathered::new();
     let layout = plan::tune(spec, &request, &mut |item| g.item(item))?;
@@ -237,4 +250,30 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
         optim: if request.optim_8bit { "adamw-8bit" } else { "adamw" },
     };
     Ok(Planned { plan: g.finish(model, layout.totals, 0, knobs), layout })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_kept_as_far_as_the_budget_goes_before_any_other_knob_is_turned() {
+        let model = Model::from_bytes("tiny", crate::doc::tiny_model()).unwrap();
+        let plan = |budget| {
+            let options = TuneOptions { max_length: 64, budget, ..TuneOptions::default() };
+            let plan = for_tuning(&model, &options).unwrap();
+            let Knobs::Tune { kept_blocks, vocab_chunk, layer_inputs, optim, .. } = plan.knobs else { panic!("{:?}", plan.knobs) };
+            (plan.total_bytes, kept_blocks, (vocab_chunk, layer_inputs, optim))
+        };
+        let (all, two, free) = plan(None);
+        assert_eq!(two, 2, "a small model is kept whole");
+        assert_eq!(plan(Some(all)), (all, 2, free));
+        let (less, one, same) = plan(Some(all - 1));
+        assert_eq!((one, same), (1, free), "nothing else is turned");
+        assert!(less < all);
+        assert_eq!(plan(Some(less)), (less, 1, free));
+        assert_ne!(plan(Some(less - 1)).2, free);
+    }
 }

@@ -21,11 +21,8 @@ pub enum Optim {
     AdamW8bit,
 }
 
-/// Logits that may exist at once, in numbers: 16 MiB of f32.
-const LOGITS: usize = 4 << 20;
-
-/// Bytes that kept blocks may take where no budget says otherwise: beyond the top one, which takes none.
-const KEPT: usize = 32 << 20;
+/// Logits that may exist at once, in numbers: 4 MiB of f32.
+const LOGITS: usize = 1 << 20;
 
 /// What a tuning run is asked to do.
 ///
@@ -233,7 +230,7 @@ impl TuneOptions {
         self.check(spec)?;
         let max_length = self.length_for(spec);
         let tokens = self.batch_size * max_length;
-        let request = TuneRequest {
+        Ok(TuneRequest {
             shape: self.shape(spec),
             tokens,
             max_length,
@@ -244,10 +241,7 @@ impl TuneOptions {
             optim_8bit: self.optim == Some(Optim::AdamW8bit),
             dropout: self.dropout > 0.0,
             backward: !self.score_only,
-        };
-        // With a budget, all that it allows.
-        let keep = if self.budget.is_some() { spec.layers } else { 1 + KEPT / request.block_bytes(spec).max(1) };
-        Ok(TuneRequest { keep, ..request })
+        })
     }
 
     /// What update `step` of `total` does, counted from 0.
