@@ -169,7 +169,7 @@ fn panels_multiply_as_defined_to_the_bit() {
     for isa in isas() {
         for ty in quantised() {
             let k = if ty.block_len() == 32 { [64, 1120] } else { [256, 1280] };
-            for (n, k, tokens) in [(5, k[0], 7), (33, k[1], 10), (24, k[0], 261), (16, k[1], 8)] {
+            for (n, k, tokens) in [(5, k[0], 4), (33, k[1], 10), (24, k[0], 261), (16, k[1], 8)] {
                 let (case, bias) = (Case { ty, n, k, tokens }, numbers(3, n));
                 let (bytes, _) = weights(ty, n, k, 1);
                 for (bias, alpha) in [(None, 1.0), (Some(&bias[..]), 0.75)] {

@@ -165,21 +165,23 @@ unsafe fn pack<S: Simd>(s: S, w: &Matrix<'_>, rows: Range<usize>, cols: Range<us
 /// Adds `alpha` times the sums of eight tokens and eight columns to the tile, as far as they are in it.
 #[inline(always)]
 fn add<S: Simd>(s: S, tile: &mut Tile<'_>, token: usize, col: usize, alpha: f32, sums: &[[f32; SIDE]; SIDE]) {
-    let end = tile.rows().end;
-    for (t, sums) in (token..end).zip(sums) {
-        let y = &mut tile.row(t)[col..];
-        if y.len() >= SIDE && SIDE.is_multiple_of(S::LANES) {
+    let (rows, width) = (tile.rows(), tile.cols().len());
+    if token + SIDE <= rows.end && col + SIDE <= width && SIDE.is_multiple_of(S::LANES) {
+        let (y, stride) = tile.as_mut_ptr();
+        let alpha = s.splat(alpha);
+        for (t, sums) in sums.iter().enumerate() {
             for at in (0..SIDE).step_by(S::LANES) {
-                // SAFETY: eight numbers are there on both sides.
+                // SAFETY: eight numbers of eight rows, all within the tile; as many are in `sums`.
                 unsafe {
-                    let to = y.as_mut_ptr().add(at);
-                    s.store(to, s.fma(s.splat(alpha), s.load(sums.as_ptr().add(at)), s.load(to)));
+                    let to = y.add((token - rows.start + t) * stride + col + at);
+                    s.store(to, s.fma(alpha, s.load(sums.as_ptr().add(at)), s.load(to)));
                 }
             }
-        } else {
-            for (y, sum) in y.iter_mut().zip(sums) {
-                *y = f32::mul_add(alpha, *sum, *y);
-            }
         }
+        return;
+    }
+    for (t, sums) in (token..rows.end).zip(sums) {
+        let y = &mut tile.row(t)[col..];
+        y.iter_mut().zip(sums).for_each(|(y, sum)| *y = f32::mul_add(alpha, *sum, *y));
     }
 }

@@ -5,7 +5,6 @@
 //! depend neither on the cut nor on the instruction set.
 #![allow(unsafe_code)]
 
-use super::few::FEW;
 use super::linear::begin;
 use crate::simd::panels::{GROUP_BYTES, Multiply, Panel, ROWS, Room, TOKENS, X_BYTES, pack, parts};
 use crate::simd::{DotProd, I8mm, Op, Sdot, Simd, Smmla, panels};
@@ -18,6 +17,8 @@ use attune_core::target::split::{self, Tile};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
+/// So many tokens are worth a panel.
+const MANY: usize = 4;
 /// Groups of a panel: what is packed and read again for every four tokens stays in the nearest cache.
 pub(super) const DEPTH: usize = 32;
 /// Panels that are packed at once.
@@ -36,7 +37,7 @@ pub(super) fn form(cpu: &Cpu, product: Product, tokens: usize, w: &Matrix<'_>) -
         Isa::I8mm => SMMLA,
         _ => return None,
     };
-    let takes = cpu.precision() == Precision::Fast && product == Product::Forward && tokens > FEW;
+    let takes = cpu.precision() == Precision::Fast && product == Product::Forward && tokens >= MANY;
     (takes && !w.ty.is_float() && w.cols.is_multiple_of(GROUP) && w.cols > 0).then_some(form)
 }
 
@@ -242,21 +243,23 @@ unsafe fn panel(room: Room, block: &[u8], groups: usize, first: usize, depth: us
 /// Adds `alpha` times the sums of four tokens and eight rows of W to the tile, as far as they are in it.
 #[inline(always)]
 fn add<S: Simd>(s: S, tile: &mut Tile<'_>, token: usize, from: usize, alpha: f32, sums: &[[f32; ROWS]; TOKENS]) {
-    let (cols, end) = (tile.cols(), tile.rows().end);
-    for (t, sums) in (token..end).zip(sums) {
-        let y = &mut tile.row(t)[from - cols.start..];
-        if y.len() >= ROWS && ROWS.is_multiple_of(S::LANES) {
+    let (cols, rows) = (tile.cols(), tile.rows());
+    if token + TOKENS <= rows.end && from + ROWS <= cols.end && ROWS.is_multiple_of(S::LANES) {
+        let (y, stride) = tile.as_mut_ptr();
+        let alpha = s.splat(alpha);
+        for (t, sums) in sums.iter().enumerate() {
             for at in (0..ROWS).step_by(S::LANES) {
-                // SAFETY: eight numbers are there on both sides.
+                // SAFETY: eight numbers of four rows, all within the tile; as many are in `sums`.
                 unsafe {
-                    let to = y.as_mut_ptr().add(at);
-                    s.store(to, s.fma(s.splat(alpha), s.load(sums.as_ptr().add(at)), s.load(to)));
+                    let to = y.add((token - rows.start + t) * stride + from - cols.start + at);
+                    s.store(to, s.fma(alpha, s.load(sums.as_ptr().add(at)), s.load(to)));
                 }
             }
-        } else {
-            for (y, sum) in y.iter_mut().zip(sums) {
-                *y = f32::mul_add(alpha, *sum, *y);
-            }
         }
+        return;
+    }
+    for (t, sums) in (token..rows.end).zip(sums) {
+        let y = &mut tile.row(t)[from - cols.start..];
+        y.iter_mut().zip(sums).for_each(|(y, sum)| *y = f32::mul_add(alpha, *sum, *y));
     }
 }
