@@ -5,7 +5,6 @@
 //! depend on the cut.
 #![allow(unsafe_code)]
 
-use super::few::FEW;
 use super::linear::{BACKWARD_COLS, begin, decode_into};
 use crate::simd::bf16::{DEEP, SIDE, STEP, product, round_step, turn_step};
 use crate::simd::{Bf16, Op, Simd};
@@ -17,6 +16,8 @@ use attune_core::target::split::{self, Tile};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
+/// So many tokens are worth a panel.
+const MANY: usize = 4;
 /// Rows of W that are packed at once.
 const DEPTH: usize = 128;
 /// Columns that are multiplied with all tokens before the next ones: their part of a panel stays in the nearest cache.
@@ -27,7 +28,7 @@ const STEPS: Form = Form(0x52);
 
 /// Whether a product's input is taken in this form.
 pub(super) fn form(cpu: &Cpu, product: Product, tokens: usize) -> Option<Form> {
-    let takes = cpu.isa() == Isa::I8mm && cpu.precision() == Precision::Fast && product == Product::Backward && tokens > FEW;
+    let takes = cpu.isa() == Isa::I8mm && cpu.precision() == Precision::Fast && product == Product::Backward && tokens >= MANY;
     (takes && Bf16::detect().is_some()).then_some(STEPS)
 }
 

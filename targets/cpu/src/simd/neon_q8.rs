@@ -6,9 +6,7 @@
 
 use super::neon_blocks::{Group, Small, Super, half, halves, q6_group};
 use attune_core::quant::q8::Row;
-use attune_core::quant::{
-    Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block, Q8_LANES, fold,
-};
+use attune_core::quant::{Block, Half, Q4_0Block, Q4_1Block, Q4KBlock, Q5_0Block, Q5_1Block, Q5KBlock, Q6KBlock, Q8_0Block};
 use core::arch::aarch64::*;
 
 /// Sums of products of signed bytes.
@@ -140,17 +138,16 @@ const SIDES: usize = 2;
 /// Two times four running sums.
 type Sums = [float32x4_t; 2];
 
+/// As core's `fold`: the upper half added to the lower, until one is left.
 #[inline(always)]
 fn folded<const R: usize>(sums: [Sums; R]) -> [f32; R] {
     let mut out = [0.0; R];
     for r in 0..R {
-        let mut lanes = [0.0; Q8_LANES];
-        // SAFETY: 8 f32s are written: what the array holds.
+        // SAFETY: NEON is part of every AArch64 target that has `core::arch` vectors.
         unsafe {
-            vst1q_f32(lanes.as_mut_ptr(), sums[r][0]);
-            vst1q_f32(lanes.as_mut_ptr().add(4), sums[r][1]);
+            let four = vaddq_f32(sums[r][0], sums[r][1]);
+            out[r] = vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)));
         }
-        out[r] = fold(lanes);
     }
     out
 }
