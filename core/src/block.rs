@@ -231,10 +231,11 @@ impl Env<'_> {
         let (Some((a, b)), Some((da, db))) = (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module)) else {
             return Ok(());
         };
+        // Products with the same input follow each other, so that a target that rounds inputs does so once.
+        t.linear_backward(g.du, dy, &b, rows, adapter.scale, Into::Set)?;
         let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
         t.linear(self.bufs.u, x, &a, None, rows, Slot::UNIT, Into::Set)?;
         t.outer(&db, dy, self.bufs.u, rows, adapter.scale)?;
-        t.linear_backward(g.du, dy, &b, rows, adapter.scale, Into::Set)?;
         t.outer(&da, g.du, x, rows, Slot::UNIT)?;
         let Some((dx, _)) = dx else { return Ok(()) };
         if self.dropout == 0.0 {

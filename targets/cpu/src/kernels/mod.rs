@@ -12,6 +12,7 @@ mod int8;
 mod linear;
 mod multiply;
 mod names;
+mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod panels;
 mod rows;
@@ -153,7 +154,10 @@ impl Kernels for Cpu {
         (rows.min(tokens.max(1)), cols)
     }
 
-    fn outer_tile(&self, _tokens: usize, _n: usize, _k: usize) -> (usize, usize) {
+    fn outer_tile(&self, _tokens: usize, n: usize, k: usize) -> (usize, usize) {
+        if n.min(k) <= narrow::NARROW {
+            return if n <= k { (n, narrow::PIECE) } else { (narrow::PIECE, k) };
+        }
         (linear::OUTER_ROWS, 64)
     }
 
@@ -208,6 +212,13 @@ impl Kernels for Cpu {
     }
 
     fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
+        if n.min(k) <= narrow::NARROW {
+            let op = narrow::Outer { tile, dy, x, n, k, alpha };
+            if let Err(op) = dispatch(self.isa(), op) {
+                ops::linear::outer(op.tile, dy, x, n, k, alpha);
+            }
+            return;
+        }
         if let Err(op) = dispatch(self.isa(), linear::Outer { tile, dy, x, n, k, alpha }) {
             ops::linear::outer(op.tile, dy, x, n, k, alpha);
         }
