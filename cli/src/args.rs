@@ -61,7 +61,7 @@ pub(crate) struct Compute {
     /// Threads to compute on; 0: as many as the processor runs at once. Results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Computing")]
     pub(crate) threads: usize,
-    /// How products with quantised weights are computed: exactly, or with activations rounded to 8 bits
+    /// How products are computed: with their inputs rounded to 8 bits or bf16 (fast, the default except in the demo), or not (f32)
     #[arg(long, value_name = "PRECISION", help_heading = "Computing")]
     pub(crate) precision: Option<PrecisionArg>,
 }
@@ -78,7 +78,7 @@ impl Compute {
 pub(crate) enum PrecisionArg {
     /// Weights become f32, activations stay f32
     F32,
-    /// Integer products where the weights' type allows it
+    /// Inputs of products are rounded to 8 bits or to bf16, whichever the processor multiplies faster
     Fast,
 }
 

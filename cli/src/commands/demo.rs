@@ -7,7 +7,7 @@ use crate::interrupt;
 use crate::output::{Output, Table, columns, duration, list, one_line, thousands};
 use crate::progress::Progress;
 use crate::size;
-use attune::Model;
+use attune::{Model, Precision};
 use attune::adapter::Adapter;
 use attune::core::optim::Schedule;
 use attune::core::sampler::Sampling;
@@ -115,7 +115,7 @@ impl Demo {
         let options = SessionOptions {
             context: settings::MAX_LENGTH + settings::MAX_NEW_TOKENS,
             threads: self.compute.threads,
-            precision: self.compute.precision(),
+            precision: self.precision(),
             ..SessionOptions::default()
         };
         let mut session = Session::new(model, &options.for_adapters(adapter))?;
@@ -148,10 +148,15 @@ impl Demo {
             max_length: longest,
             batch_size: 8,
             threads: self.compute.threads,
-            precision: self.compute.precision(),
+            precision: self.precision(),
             ..TuneOptions::default()
         };
         Ok(Scorer::new(model, adapter, &options)?.score(&examples, |_, _, _| Ok(()))?)
+    }
+
+    /// Exact unless asked otherwise: what is fastest differs from processor to processor, and the demo counts exact answers.
+    fn precision(&self) -> Precision {
+        self.compute.precision.map_or(Precision::F32, Into::into)
     }
 
     fn tune(&self, out: &Output, folder: &Path) -> Outcome<job::Outcome> {
@@ -172,7 +177,7 @@ impl Demo {
             seed: self.seed,
             budget: Some(self.budget),
             threads: self.compute.threads,
-            precision: self.compute.precision(),
+            precision: self.precision(),
             ..TuneOptions::default()
         };
         let job = Job::create(folder, config, self.out.is_none())?;

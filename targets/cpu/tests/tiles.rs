@@ -160,7 +160,7 @@ fn an_input_is_rounded_again_when_it_changes() {
     let xb = room.f32s(&mut t, &numbers(2, tokens * k));
     let y = room.f32s(&mut t, &vec![0.0; tokens * n]);
     t.set(Slot::TOKENS, tokens as u32);
-    let mut go = |t: &mut CpuTarget| {
+    let go = |t: &mut CpuTarget| {
         t.linear(y, xb, &weight, None, Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
         read(t, y)
     };
