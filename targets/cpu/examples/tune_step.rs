@@ -1,6 +1,6 @@
 //! How long the parts of a tuning step take: forward, backward, update.
 //!
-//! `cargo run --release -p attune-cpu --example tune_step -- MODEL.gguf [THREADS [TOKENS [ROUNDS]]]`; `F32=1` for f32 products.
+//! `cargo run --release -p attune-cpu --example tune_step -- MODEL.gguf [THREADS [TOKENS [ROUNDS [KEPT_BLOCKS]]]]`; `F32=1` for f32 products.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use attune_core::arena::Region;
@@ -17,9 +17,9 @@ use std::time::Instant;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let path = args.next().expect("usage: tune_step MODEL.gguf [THREADS [TOKENS [ROUNDS]]]");
+    let path = args.next().expect("usage: tune_step MODEL.gguf [THREADS [TOKENS [ROUNDS [KEPT_BLOCKS]]]]");
     let mut number = |or: usize| args.next().and_then(|a| a.parse().ok()).unwrap_or(or);
-    let (threads, tokens, rounds) = (number(2), number(256), number(5));
+    let (threads, tokens, rounds, keep) = (number(2), number(256), number(5), number(1));
     let bytes: WeightBytes = Arc::new(std::fs::read(&path).unwrap());
     let gguf = Gguf::parse((*bytes).as_ref()).unwrap();
     let mut table = vec![LayerWeights::EMPTY; Spec::from_gguf(&gguf).unwrap().layers];
@@ -34,6 +34,7 @@ fn main() {
         vocab_chunk: 8192,
         inputs: Store::F32,
         stride: 1,
+        keep,
         optim_8bit: false,
         dropout: false,
         backward: true,
