@@ -156,7 +156,8 @@ fn caches_of_all_kinds_are_read_as_the_reference_reads_them() {
                     t.attention(o, lse, q, &KeyValues { k, v, store }, &sight, Rows::TOKENS, &a).unwrap();
                     read(&mut t, o)
                 });
-                let problem = differs(&results[1], &doubles(&results[0]), &vec![1.0; results[0].len()], if precision == EXACT { 1e-6 } else { 1e-2 });
+                let problem =
+                    differs(&results[1], &doubles(&results[0]), &vec![1.0; results[0].len()], if precision == EXACT { 1e-6 } else { 1e-2 });
                 assert_eq!(problem, None, "{isa}, {ty}, {tokens} tokens");
             }
         }

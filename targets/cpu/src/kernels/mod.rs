@@ -3,10 +3,10 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
-#[cfg(target_arch = "aarch64")]
-mod bf16;
 #[cfg(target_arch = "x86_64")]
 mod attention_tiles;
+#[cfg(target_arch = "aarch64")]
+mod bf16;
 mod few;
 mod int8;
 mod linear;

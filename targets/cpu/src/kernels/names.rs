@@ -5,8 +5,7 @@ use attune_core::quant::Type;
 use core::fmt;
 
 /// The formats whose integers are multiplied with 8-bit activations at [`Precision::Fast`](crate::Precision::Fast).
-pub(super) const Q8_TYPES: [Type; 8] =
-    [Type::Q8_0, Type::Q4_0, Type::Q4_1, Type::Q5_0, Type::Q5_1, Type::Q4K, Type::Q5K, Type::Q6K];
+pub(super) const Q8_TYPES: [Type; 8] = [Type::Q8_0, Type::Q4_0, Type::Q4_1, Type::Q5_0, Type::Q5_1, Type::Q4K, Type::Q5K, Type::Q6K];
 
 /// A kernel of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,7 +73,8 @@ unsafe fn sums<S: Simd>(s: S, wide: Side<'_>, narrow: Side<'_>, tokens: usize, a
     }
     for i in at..wide.len {
         for j in 0..narrow.len {
-            let terms = (0..tokens).map(|t| (narrow.rows[t * narrow.stride + narrow.start + j], wide.rows[t * wide.stride + wide.start + i]));
+            let terms =
+                (0..tokens).map(|t| (narrow.rows[t * narrow.stride + narrow.start + j], wide.rows[t * wide.stride + wide.start + i]));
             let sum = terms.fold(0.0, |sum, (a, b)| f32::mul_add(a, b, sum));
             // SAFETY: by this function's contract.
             unsafe { *c.add(i * along + j * across) += alpha * sum };

@@ -180,8 +180,7 @@ unsafe fn multiply<F: Format, const VNNI: bool>(w: [__m256i; ROWS], x: __m256i) 
         if VNNI {
             let offset = if F::SIGNED { -128 } else { F::OFFSET };
             let zero = _mm256_setzero_si256();
-            let begin =
-                if offset == 0 { zero } else { _mm256_sub_epi32(zero, _mm256_dpbusd_avx_epi32(zero, _mm256_set1_epi8(offset), x)) };
+            let begin = if offset == 0 { zero } else { _mm256_sub_epi32(zero, _mm256_dpbusd_avx_epi32(zero, _mm256_set1_epi8(offset), x)) };
             for r in 0..ROWS {
                 let w = if F::SIGNED { _mm256_xor_si256(w[r], _mm256_set1_epi8(-128)) } else { w[r] };
                 sums[r] = _mm256_dpbusd_avx_epi32(begin, w, x);

@@ -73,7 +73,8 @@ impl<'a> Rounded<'a> {
     #[inline(always)]
     pub(crate) fn new(qs: &'a [i8], scales: &'a [f32], sums: &'a [i32], len: usize) -> Option<Rounded<'a>> {
         let groups = qs.len() / q8::GROUP;
-        let fine = len.is_multiple_of(q8::GROUP) && len > 0 && qs.len().is_multiple_of(len) && scales.len() == groups && sums.len() == groups;
+        let fine =
+            len.is_multiple_of(q8::GROUP) && len > 0 && qs.len().is_multiple_of(len) && scales.len() == groups && sums.len() == groups;
         fine.then_some(Rounded { qs, scales, sums, len })
     }
 
@@ -94,7 +95,12 @@ impl<'a> Rounded<'a> {
     pub(crate) fn part(&self, tokens: core::ops::Range<usize>) -> Option<Rounded<'a>> {
         let groups = self.len / q8::GROUP;
         let at = tokens.start * groups..tokens.end * groups;
-        Rounded::new(self.qs.get(tokens.start * self.len..tokens.end * self.len)?, self.scales.get(at.clone())?, self.sums.get(at)?, self.len)
+        Rounded::new(
+            self.qs.get(tokens.start * self.len..tokens.end * self.len)?,
+            self.scales.get(at.clone())?,
+            self.sums.get(at)?,
+            self.len,
+        )
     }
 
     /// One token's.
