@@ -127,9 +127,20 @@ def settings(options):
         "prompt": PROMPT,
         "answer": ANSWER,
         "train_type": options.train_type,
-        "command": "bench/peers/run.sh " + " ".join(sys.argv[7:]),
+        "command": "bench/peers/run.sh " + " ".join(asked()),
         "versions": VERSIONS,
     }
+
+
+def asked():
+    """The options that decide what is measured: without the programs, and without where files lie."""
+    rest, kept = iter(sys.argv[1:]), []
+    for word in rest:
+        if word in ("--attune", "--llama-python", "--torch-python", "--cache", "--out", "--json"):
+            next(rest, None)
+        else:
+            kept.append(word)
+    return kept
 
 
 def ticks():
