@@ -69,15 +69,15 @@ def build():
     return str(folder / TARGET / "release/examples/instructions")
 
 
-def peers(source, folder):
-    """llama.cpp's kernels and a main of ours, for each instruction set."""
+def peers(source, folder, isas):
+    """llama.cpp's kernels and a main of ours, for each of the instruction sets."""
     ggml = next((p for p in [source / "ggml", source / "vendor/llama.cpp/ggml"] if p.is_dir()), None)
     if ggml is None:
         sys.exit(f"{source} holds no ggml: pass the unpacked source of llama.cpp or llama-cpp-python")
     cpu = ggml / "src/ggml-cpu"
     march = {"neon": "armv8-a", "dotprod": "armv8.2-a+dotprod+fp16", "i8mm": "armv8.6-a+dotprod+i8mm+fp16"}
     programs = {}
-    for isa, architecture in march.items():
+    for isa, architecture in ((isa, march[isa]) for isa in isas):
         flags = [f"-I{ggml}/src", f"-I{ggml}/include", f"-I{cpu}", "-DNDEBUG", "-D_GNU_SOURCE", "-O3", f"-march={architecture}", "-w"]
         objects = []
         for i, file in enumerate([cpu / "arch/arm/quants.c", cpu / "quants.c", ggml / "src/ggml-quants.c", cpu / "arch/arm/repack.cpp",
@@ -130,7 +130,7 @@ def main():
         return
     program = build()
     with tempfile.TemporaryDirectory() as folder:
-        programs = peers(options.llama, folder) if options.llama else None
+        programs = peers(options.llama, folder, options.isa or ISAS) if options.llama else None
         print("instructions per multiply-add" + (" (llama.cpp: vec_dot / repacked)" if programs else ""))
         print(f"{'':10}{'':6}{'decode':>8}{'':16}{'prefill':>8}{'':16}{'backward':>9}")
         for isa in options.isa or ISAS:

@@ -40,7 +40,8 @@ run() { # a processor and the instruction sets that it has
             cat "$log"
             failed=1
         fi
-        grep -h "^skipped" "$log" | sort -u | sed "s/^/$1: $name: /" || true
+        # Kernels of other architectures are missing everywhere.
+        grep -h "^skipped" "$log" | grep -v -e avx -e amx | sort -u | sed "s/^/$1: $name: /" || true
         echo "$1: $name: $(grep -h "^test result" "$log" || echo ran)"
     done
 }
