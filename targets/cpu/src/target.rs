@@ -17,14 +17,15 @@ pub type CpuTarget = Host<'static, Cpu>;
 /// The bytes of a model, kept alive by whoever holds them: a memory map, a vector.
 pub type WeightBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// How forward products with quantised weights are computed.
+/// How products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Weights become f32, activations stay f32.
-    #[default]
     F32,
-    /// Products of a few tokens with Q8_0, Q4_0, Q4_K and Q6_K weights round the activations to 8 bits in groups of 32 and multiply integers, which is what
-    /// makes answering fast; all else is as with [`F32`](Self::F32), training included.
+    /// Inputs of products may be rounded, sums and everything else stay f32. Few tokens: activations are rounded to 8 bits in groups of 32 and multiplied with the
+    /// weights' own integers. Many tokens: likewise, or inputs and weights are rounded to bf16 where the processor has tiles of bf16, which then computes the
+    /// backward pass and attention, too. What is rounded depends on the instruction set; nothing depends on the number of threads.
+    #[default]
     Fast,
 }
 
