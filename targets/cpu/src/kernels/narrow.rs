@@ -8,7 +8,7 @@ use attune_core::target::split::Tile;
 
 /// The most rows, or columns, of a narrow weight.
 pub(super) const NARROW: usize = 16;
-/// Rows of the narrow side that are summed together.
+/// Rows of the narrow side, and tokens, that are taken together.
 const AT_ONCE: usize = 8;
 /// Elements of the wide side in a piece.
 pub(super) const PIECE: usize = 128;
@@ -59,70 +59,54 @@ impl Op for Outer<'_, '_> {
 /// `c` must be writable at all multiples of the steps, and both sides must lie within their rows.
 #[inline(always)]
 unsafe fn sums<S: Simd>(s: S, wide: Side<'_>, narrow: Side<'_>, tokens: usize, alpha: f32, c: *mut f32, (along, across): (usize, usize)) {
-    let mut at = 0;
-    // SAFETY: vectors lie below `wide.len`, as the loops' conditions say.
-    unsafe {
-        while at + 2 * S::LANES <= wide.len {
-            vectors::<S, 2>(s, (wide, at), narrow, tokens, alpha, c, (along, across));
-            at += 2 * S::LANES;
+    assert!(wide.len <= PIECE && narrow.len <= AT_ONCE);
+    let mut sums = [[0.0f32; PIECE]; AT_ONCE];
+    for first in (0..tokens).step_by(AT_ONCE) {
+        let count = AT_ONCE.min(tokens - first);
+        let mut ones = [[0.0f32; AT_ONCE]; AT_ONCE];
+        let mut rows: [&[f32]; AT_ONCE] = [&[]; AT_ONCE];
+        for (t, (ones, row)) in ones.iter_mut().zip(&mut rows).take(count).enumerate() {
+            let t = first + t;
+            ones[..narrow.len].copy_from_slice(&narrow.rows[t * narrow.stride + narrow.start..][..narrow.len]);
+            *row = &wide.rows[t * wide.stride + wide.start..][..wide.len];
         }
-        while at + S::LANES <= wide.len {
-            vectors::<S, 1>(s, (wide, at), narrow, tokens, alpha, c, (along, across));
-            at += S::LANES;
-        }
+        add(s, &ones, &rows[..count], wide.len, &mut sums);
     }
-    for i in at..wide.len {
-        for j in 0..narrow.len {
-            let terms =
-                (0..tokens).map(|t| (narrow.rows[t * narrow.stride + narrow.start + j], wide.rows[t * wide.stride + wide.start + i]));
-            let sum = terms.fold(0.0, |sum, (a, b)| f32::mul_add(a, b, sum));
+    for (j, sums) in sums.iter().take(narrow.len).enumerate() {
+        for (i, sum) in sums.iter().take(wide.len).enumerate() {
             // SAFETY: by this function's contract.
             unsafe { *c.add(i * along + j * across) += alpha * sum };
         }
     }
 }
 
-/// # Safety
-/// As [`sums`], and `W` vectors must lie within the wide side.
+/// Adds the products of a few tokens: their rows are read side by side, from front to back, which is how memory likes it.
 #[inline(always)]
-unsafe fn vectors<S: Simd, const W: usize>(
-    s: S,
-    (wide, at): (Side<'_>, usize),
-    narrow: Side<'_>,
-    tokens: usize,
-    alpha: f32,
-    c: *mut f32,
-    (along, across): (usize, usize),
-) {
-    let mut sums = [[s.zero(); W]; AT_ONCE];
-    let mut ones = [0.0f32; AT_ONCE];
-    let mut lanes = [0.0f32; 64];
-    assert!(tokens == 0 || wide.rows.len() >= (tokens - 1) * wide.stride + wide.start + wide.len);
-    assert!(S::LANES <= lanes.len());
-    // SAFETY: rows of the wide side were checked just above; `lanes` takes a vector; the result by this function's contract.
-    unsafe {
-        let mut row = wide.rows.as_ptr().add(wide.start + at);
-        for t in 0..tokens {
-            ones[..narrow.len].copy_from_slice(&narrow.rows[t * narrow.stride + narrow.start..][..narrow.len]);
-            let mut vectors = [s.zero(); W];
-            for (w, v) in vectors.iter_mut().enumerate() {
-                *v = s.load(row.add(w * S::LANES));
+fn add<S: Simd>(s: S, ones: &[[f32; AT_ONCE]; AT_ONCE], rows: &[&[f32]], len: usize, sums: &mut [[f32; PIECE]; AT_ONCE]) {
+    let mut at = 0;
+    while at + S::LANES <= len {
+        // SAFETY: `at + LANES` is at most the rows' length, and that at most PIECE.
+        unsafe {
+            let mut held = [s.zero(); AT_ONCE];
+            for (held, sums) in held.iter_mut().zip(sums.iter()) {
+                *held = s.load(sums.as_ptr().add(at));
             }
-            for (sums, one) in sums.iter_mut().zip(&ones) {
-                let one = s.splat(*one);
-                for (sum, v) in sums.iter_mut().zip(&vectors) {
-                    *sum = s.fma(one, *v, *sum);
+            for (row, ones) in rows.iter().zip(ones) {
+                let x = s.load(row.as_ptr().add(at));
+                for (held, one) in held.iter_mut().zip(ones) {
+                    *held = s.fma(s.splat(*one), x, *held);
                 }
             }
-            row = row.wrapping_add(wide.stride);
+            for (held, sums) in held.iter().zip(sums.iter_mut()) {
+                s.store(sums.as_mut_ptr().add(at), *held);
+            }
         }
-        let alpha = s.splat(alpha);
-        for (j, sums) in sums.iter().take(narrow.len).enumerate() {
-            for (w, sum) in sums.iter().enumerate() {
-                s.store(lanes.as_mut_ptr(), s.fma(alpha, *sum, s.zero()));
-                for (i, x) in lanes[..S::LANES].iter().enumerate() {
-                    *c.add((at + w * S::LANES + i) * along + j * across) += x;
-                }
+        at += S::LANES;
+    }
+    for i in at..len {
+        for (row, ones) in rows.iter().zip(ones) {
+            for (sums, one) in sums.iter_mut().zip(ones) {
+                sums[i] = f32::mul_add(*one, row[i], sums[i]);
             }
         }
     }
