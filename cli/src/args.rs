@@ -238,6 +238,10 @@ pub(crate) struct TuneFlags {
     #[arg(long, value_name = "STEPS", help_heading = "Watching")]
     pub(crate) save_every: Option<u64>,
 
+    /// Room on disk, in the run folder, for what the layers below --layers give for each example, so that later epochs need not compute it; 0: none
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse, help_heading = "Computing")]
+    pub(crate) trunk_cache: Option<u64>,
     /// Memory that the run may take above the mapped weights, as 300MiB; the knobs are turned until it fits
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse, help_heading = "Computing")]
     pub(crate) budget: Option<u64>,
@@ -283,6 +287,7 @@ impl TuneFlags {
         set(&mut options.eval_every, &self.eval_every);
         set(&mut options.early_stopping, &self.early_stopping);
         set(&mut options.save_every, &self.save_every);
+        set(&mut options.trunk_cache, &self.trunk_cache);
         set_some(&mut options.budget, &self.budget);
     }
 }

@@ -71,6 +71,17 @@ pub struct Update {
     pub adamw: AdamW,
 }
 
+/// What of a pass lies below the lowest adapted layer: its output for the same tokens never changes.
+#[derive(Debug)]
+pub enum Trunk<'t> {
+    /// Compute it.
+    Compute,
+    /// Compute it, and copy its output here, `[T, D]`.
+    Save(&'t mut [f32]),
+    /// Take its output from here, `[T, D]`.
+    Use(&'t [f32]),
+}
+
 /// Tunes one adapter.
 pub struct Trainer<T> {
     target: T,
@@ -218,8 +229,16 @@ impl<T: Target> Trainer<T> {
     /// # Errors
     /// Those of [`Batch::check`], [`Error::BadShape`] unless `logprobs` has one place a target, and those of the target.
     pub fn score(&mut self, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32]) -> Result<usize> {
+        self.score_from(Trunk::Compute, model, batch, logprobs)
+    }
+
+    /// As [`score`](Self::score), with the trunk's output saved or given.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score), and [`Error::BadShape`] unless the trunk's output has a row a token.
+    pub fn score_from(&mut self, trunk: Trunk<'_>, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32]) -> Result<usize> {
         let dropout = core::mem::replace(&mut self.dropout, 0.0);
-        let result = self.run_forward(model, batch, logprobs, false);
+        let result = self.run_forward(trunk, model, batch, logprobs, false);
         self.dropout = dropout;
         self.pass = (0, 0);
         result
@@ -230,27 +249,64 @@ impl<T: Target> Trainer<T> {
     /// # Errors
     /// As [`score`](Self::score).
     pub fn forward(&mut self, model: &Model<'_>, batch: &Batch<'_>, seed: u64, logprobs: &mut [f32]) -> Result<usize> {
+        self.forward_from(Trunk::Compute, model, batch, seed, logprobs)
+    }
+
+    /// As [`forward`](Self::forward), with the trunk's output saved or given.
+    ///
+    /// # Errors
+    /// As [`score_from`](Self::score_from).
+    pub fn forward_from(
+        &mut self,
+        trunk: Trunk<'_>,
+        model: &Model<'_>,
+        batch: &Batch<'_>,
+        seed: u64,
+        logprobs: &mut [f32],
+    ) -> Result<usize> {
         if !self.layout.request.backward {
             return Err(Error::BadOption { option: "backward", expected: "a plan with a backward pass" });
         }
         self.target.set(Slot::DROP_LOW, seed as u32);
         self.target.set(Slot::DROP_HIGH, (seed >> 32) as u32);
-        let correct = self.run_forward(model, batch, logprobs, true)?;
+        let correct = self.run_forward(trunk, model, batch, logprobs, true)?;
         self.pass = (batch.ids.len(), batch.target_ids.len());
         Ok(correct)
     }
 
-    fn run_forward(&mut self, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32], keep: bool) -> Result<usize> {
+    fn run_forward(&mut self, trunk: Trunk<'_>, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32], keep: bool) -> Result<usize> {
         batch.check(model.spec.vocab, self.layout.request.tokens)?;
         if logprobs.len() != batch.target_ids.len() {
             return Err(Error::BadShape { op: "log-probabilities" });
         }
+        let numbers = batch.ids.len() * model.spec.width;
+        let right = match &trunk {
+            Trunk::Compute => true,
+            Trunk::Save(rows) => rows.len() == numbers,
+            Trunk::Use(rows) => rows.len() == numbers,
+        };
+        if !right {
+            return Err(Error::BadShape { op: "the trunk's output" });
+        }
         self.pass = (0, 0);
         self.send(batch)?;
         let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
-        t.embed(l.bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, spec.embed_scale)?;
         let first = l.lora.shape.first_layer as usize;
-        for layer in 0..spec.layers {
+        let (from, mut save) = match trunk {
+            Trunk::Use(rows) => {
+                t.write(l.bufs.x, bytemuck::cast_slice(rows))?;
+                (first, None)
+            }
+            Trunk::Save(rows) => (0, Some(rows)),
+            Trunk::Compute => (0, None),
+        };
+        if from == 0 {
+            t.embed(l.bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, spec.embed_scale)?;
+        }
+        for layer in from..spec.layers {
+            if let Some(rows) = if layer == first { save.take() } else { None } {
+                t.read(l.bufs.x, bytemuck::cast_slice_mut(rows))?;
+            }
             if let Some(kept) = layer.checked_sub(first).and_then(|i| l.kept(spec, i)).filter(|_| keep) {
                 t.convert(kept, l.request.inputs, l.bufs.x, Store::F32, Rows::TOKENS, spec.width)?;
             }

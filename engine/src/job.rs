@@ -4,6 +4,7 @@
 //! RUN/config.json      everything that it takes to repeat the run
 //! RUN/log.jsonl        a line an update or evaluation
 //! RUN/checkpoint/      where to go on from after a crash
+//! RUN/trunk.cache      with --layers: what the layers below give for each example, until the run is done
 //! RUN/adapter.attune   the adapter
 //! RUN/report.html      curves, memory, samples
 //! ```
@@ -171,7 +172,7 @@ impl Job {
             return Err(Error::RunFolder { path: folder, reason: reason.into() });
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        for old in ["log.jsonl", "report.html", "adapter.attune"] {
+        for old in ["log.jsonl", "report.html", "adapter.attune", TRUNK] {
             remove(&folder.join(old))?;
         }
         let checkpoints = folder.join("checkpoint");
@@ -281,6 +282,7 @@ impl Job {
         let data = (train.len(), train.truncated());
         let mut tuner = Tuner::new(&self.model, train, eval, &self.config.options, start.as_ref())?;
         let resumed = self.resume && self.restore(&mut tuner)?;
+        tuner.cache_trunk(&self.folder.join(TRUNK))?;
         let mut log = Log::open(&self.folder.join("log.jsonl"), if resumed { tuner.progress().step } else { 0 })?;
         meter.sample();
         let began = listen(Event::Started(tuner.progress().step, tuner.total_steps()));
@@ -293,6 +295,9 @@ impl Job {
             self.save(&mut tuner)?;
         }
         drop(tuner);
+        if finished {
+            remove(&self.folder.join(TRUNK))?;
+        }
         let report = if finished {
             self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after);
             Some(self.write_report(&log, &plan, &meter, samples, data, skipped)?)
@@ -446,6 +451,8 @@ impl Job {
 }
 
 const SAMPLE_TOKENS: usize = 48;
+/// The trunk's output of every example, while the run is under way.
+const TRUNK: &str = "trunk.cache";
 
 /// Reads a run folder's settings.
 ///

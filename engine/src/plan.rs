@@ -215,6 +215,9 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
         g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
         if r.backward {
             g.host("adapter.copy", &[lora.len()], "f32", 4);
+            if options.caches_trunk(spec) {
+                g.host("trunk", &[r.tokens, spec.width], "f32", 4);
+            }
             if options.keeps_best() {
                 g.host("adapter.best", &[lora.len()], "f32", 4);
             }

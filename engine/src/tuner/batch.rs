@@ -70,6 +70,15 @@ impl MicroBatch {
         &self.ends
     }
 
+    /// Each example's first row and token ids.
+    pub(super) fn examples(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        let runs = self.starts.chunk_by(|a, b| a == b);
+        runs.filter_map(|run| {
+            let start = *run.first()? as usize;
+            Some((start, self.ids.get(start..start + run.len())?))
+        })
+    }
+
     /// What a trainer takes.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
@@ -97,6 +106,7 @@ mod tests {
         assert_eq!(b.starts, [0, 0, 0, 3, 3]);
         assert_eq!((b.target_rows, b.target_ids), (&[1, 3][..], &[7, 9][..]), "nothing predicts a first token");
         assert_eq!(m.ends(), [1, 2]);
+        assert_eq!(m.examples().collect::<Vec<_>>(), [(0, &[5, 6, 7][..]), (3, &[8, 9])]);
         assert!(b.check(10, 8).is_ok());
     }
 }

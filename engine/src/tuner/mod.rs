@@ -8,10 +8,12 @@ mod examples;
 mod options;
 mod rows;
 mod state;
+mod trunk;
 
 pub use batch::MicroBatch;
 pub use examples::{Examples, Skipped};
 pub use options::{Optim, TuneOptions};
+pub use trunk::TrunkStats;
 
 use crate::adapter::{Adapter, Info};
 use crate::data::Position;
@@ -21,11 +23,13 @@ use crate::plan::{self, Plan};
 use attune_core::arena::Region;
 use attune_core::objective::cross_entropy;
 use attune_core::rng;
-use attune_core::trainer::{Trainer, Update};
+use attune_core::trainer::{Trainer, Trunk, Update};
 use attune_cpu::CpuTarget;
 use rows::Rows;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Instant;
+use trunk::TrunkCache;
 
 /// One update, as the log has it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -128,6 +132,7 @@ pub struct Tuner {
     best: Vec<f32>,
     /// The optimiser's state on its way to a checkpoint.
     state: Vec<u8>,
+    trunk: Option<TrunkCache>,
 }
 
 impl Tuner {
@@ -165,10 +170,39 @@ impl Tuner {
             best: if eval.is_some() { copy.clone() } else { Vec::new() },
             copy,
             state: Vec::new(),
+            trunk: None,
             options,
             train,
             eval,
         })
+    }
+
+    /// Keeps the trunk's output of every example in this file, within the bytes that the options allow, and uses what is there already. Does nothing
+    /// where all layers are adapted.
+    ///
+    /// The numbers are those that would be computed again, to the bit where an example meets the same others in its micro-batch; among others, kernels
+    /// that are chosen by the number of tokens may round differently.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn cache_trunk(&mut self, path: &Path) -> Result<()> {
+        let layout = self.trainer.layout();
+        let (shape, tokens) = (layout.lora.shape, layout.request.tokens);
+        if !self.options.caches_trunk(self.model.spec()) {
+            return Ok(());
+        }
+        let cpu = self.trainer.target().executor();
+        let how = format!("{:?} {:?}", cpu.precision(), cpu.isa());
+        let identity = trunk::identity(self.model.base()?.hash(), shape.first_layer, &how);
+        let examples = self.train.len() + self.eval.as_ref().map_or(0, Examples::len);
+        self.trunk = Some(TrunkCache::open(path, identity, self.model.spec().width, self.options.trunk_cache, tokens, examples)?);
+        Ok(())
+    }
+
+    /// What the trunk's cache has done, where there is one.
+    #[must_use]
+    pub fn trunk(&self) -> Option<TrunkStats> {
+        self.trunk.as_ref().map(TrunkCache::stats)
     }
 
     /// What was taken.
@@ -293,7 +327,8 @@ impl Tuner {
         for (i, micro) in self.batches.iter().enumerate().filter(|(_, m)| m.targets() > 0) {
             let n = micro.targets();
             let seed = rng::bits(self.options.seed, u64::from_le_bytes(*b"dropout\0"), step << 16 | i as u64);
-            self.trainer.forward(&model, &micro.batch(), seed, &mut self.logprobs[..n])?;
+            let (trainer, logprobs) = (&mut self.trainer, &mut self.logprobs[..n]);
+            with_trunk(self.trunk.as_mut(), micro, |trunk| trainer.forward_from(trunk, &model, &micro.batch(), seed, logprobs))?;
             loss += cross_entropy::loss(&self.logprobs[..n], total, &mut self.coef[..n]);
             if !loss.is_finite() {
                 self.trainer.zero_grad()?;
@@ -323,7 +358,14 @@ impl Tuner {
     /// [`Error::Diverged`]; a data file that has changed.
     pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
         let Some(eval) = self.eval.take() else { return Ok(None) };
-        let result = score_all(&self.model, &mut self.trainer, &eval, &mut self.batches, &mut self.logprobs, &mut |_, _, _| Ok(()));
+        let result = score_all(
+            &self.model,
+            (&mut self.trainer, self.trunk.as_mut()),
+            &eval,
+            &mut self.batches,
+            &mut self.logprobs,
+            &mut |_, _, _| Ok(()),
+        );
         self.eval = Some(eval);
         let evaluation = result?;
         let step = self.progress.step;
@@ -410,10 +452,25 @@ pub(crate) fn trainer(
     Ok(Trainer::new(target, model.spec(), model.core().globals.rope_freqs, planned.layout, options.dropout)?)
 }
 
+/// Runs a pass from above the trunk where the cache has its output, else computes it and gives it to the cache.
+fn with_trunk<R>(
+    cache: Option<&mut TrunkCache>,
+    micro: &MicroBatch,
+    pass: impl FnOnce(Trunk<'_>) -> attune_core::Result<R>,
+) -> attune_core::Result<R> {
+    let Some(cache) = cache else { return pass(Trunk::Compute) };
+    if cache.load(micro) {
+        return pass(Trunk::Use(cache.rows(micro.tokens())));
+    }
+    let result = pass(Trunk::Save(cache.rows(micro.tokens())))?;
+    cache.store(micro);
+    Ok(result)
+}
+
 /// Scores all examples in order, as many at once as the plan holds; `each` hears of every example: its number, target ids, log-probabilities.
 fn score_all(
     model: &Model,
-    trainer: &mut Trainer<CpuTarget>,
+    (trainer, mut trunk): (&mut Trainer<CpuTarget>, Option<&mut TrunkCache>),
     examples: &Examples,
     batches: &mut [MicroBatch],
     logprobs: &mut [f32],
@@ -431,7 +488,8 @@ fn score_all(
             i += 1;
         }
         let n = micro.targets();
-        correct += trainer.score(&core, &micro.batch(), &mut logprobs[..n])?;
+        let logprobs = &mut logprobs[..n];
+        correct += with_trunk(trunk.as_deref_mut(), micro, |trunk| trainer.score_from(trunk, &core, &micro.batch(), logprobs))?;
         targets += n;
         let mut from = 0;
         for (k, &end) in micro.ends().iter().enumerate() {
@@ -511,6 +569,6 @@ impl Scorer {
     /// # Errors
     /// Examples longer than planned, a data file that has changed, whatever `each` returns.
     pub fn score(&mut self, examples: &Examples, mut each: impl FnMut(usize, &[u32], &[f32]) -> Result<()>) -> Result<Evaluation> {
-        score_all(&self.model, &mut self.trainer, examples, &mut self.batch, &mut self.logprobs, &mut each)
+        score_all(&self.model, (&mut self.trainer, None), examples, &mut self.batch, &mut self.logprobs, &mut each)
     }
 }

@@ -101,6 +101,8 @@ pub struct TuneOptions {
     pub save_every: u64,
     /// Whether there is held-out data: the best adapter is kept then.
     pub evaluates: bool,
+    /// Bytes on disk for the trunk's output of every example, where only top layers are adapted; 0: it is computed in every epoch.
+    pub trunk_cache: u64,
     /// Bytes that the run may take above the mapped weights.
     pub budget: Option<u64>,
     /// Threads; 0: as many as the processor runs at once. Not part of what a result depends on.
@@ -145,6 +147,7 @@ impl Default for TuneOptions {
             early_stopping: 0,
             save_every: 0,
             evaluates: false,
+            trunk_cache: 1 << 30,
             budget: None,
             threads: 0,
             precision: Precision::default(),
@@ -220,6 +223,11 @@ impl TuneOptions {
     pub(crate) fn update_tokens(&self) -> usize {
         let micro = self.batch_size * self.max_length;
         if self.score_only { micro } else { micro * self.gradient_accumulation }
+    }
+
+    /// Whether there is a trunk to keep the output of, and epochs that begin above it.
+    pub(crate) fn caches_trunk(&self, spec: &Spec) -> bool {
+        self.trunk_cache > 0 && !self.score_only && self.shape(spec).first_layer > 0
     }
 
     pub(crate) fn keeps_best(&self) -> bool {

@@ -68,7 +68,7 @@ impl Tuner {
     fn decisive_options(&self) -> Value {
         let mut value = serde_json::to_value(&self.options).unwrap_or(Value::Null);
         if let Some(map) = value.as_object_mut() {
-            for key in ["threads", "save_every"] {
+            for key in ["threads", "save_every", "trunk_cache"] {
                 map.shift_remove(key);
             }
             map.insert("examples".into(), self.train.len().into());
