@@ -20,6 +20,11 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An instruction set that is not known, or that this processor lacks.
+    Isa {
+        /// Its name.
+        asked: String,
+    },
     /// A memory that core refuses.
     Core(attune_core::Error),
 }
@@ -31,6 +36,7 @@ impl Error {
         match self {
             Error::OutOfMemory { .. } => 400,
             Error::Threads { .. } => 401,
+            Error::Isa { .. } => 402,
             Error::Core(e) => e.code(),
         }
     }
@@ -45,6 +51,11 @@ impl fmt::Display for Error {
             Error::Threads { asked, source } => {
                 write!(f, "{asked} threads cannot be started ({source}); ask for fewer, or for 1")
             }
+            Error::Isa { asked } => {
+                write!(f, "the instruction set {asked:?} (ATTUNE_ISA) is not known or not there; this processor has")?;
+                let have = crate::Isa::ALL.into_iter().filter(|isa| isa.available());
+                have.enumerate().try_for_each(|(i, isa)| write!(f, "{}{isa}", if i == 0 { " " } else { ", " }))
+            }
             Error::Core(e) => e.fmt(f),
         }
     }
@@ -53,7 +64,7 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Error::OutOfMemory { .. } => None,
+            Error::OutOfMemory { .. } | Error::Isa { .. } => None,
             Error::Threads { source, .. } => Some(source),
             Error::Core(e) => Some(e),
         }

@@ -1,5 +1,6 @@
 //! Instruction sets: which there are, and which this processor has.
 
+use crate::Error;
 use core::fmt;
 
 /// An instruction set that kernels are written for.
@@ -32,6 +33,26 @@ impl Isa {
     #[must_use]
     pub fn detect() -> Isa {
         Isa::ALL.into_iter().rev().find(|isa| isa.available()).unwrap_or(Isa::Scalar)
+    }
+
+    /// The one that the environment variable `ATTUNE_ISA` names, or the best one where it is unset or empty.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] for a name that is not known, or names what this processor lacks.
+    pub fn chosen() -> Result<Isa, Error> {
+        match std::env::var_os("ATTUNE_ISA") {
+            Some(name) if !name.is_empty() => Isa::named(&name.to_string_lossy()),
+            _ => Ok(Isa::detect()),
+        }
+    }
+
+    /// The one of that name, if this processor has it.
+    ///
+    /// # Errors
+    /// [`Error::Isa`].
+    pub fn named(name: &str) -> Result<Isa, Error> {
+        let found = Isa::ALL.into_iter().find(|isa| isa.name() == name && isa.available());
+        found.ok_or_else(|| Error::Isa { asked: name.into() })
     }
 
     /// Whether this processor has it.
@@ -77,5 +98,23 @@ impl Isa {
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_instruction_set_is_found_by_its_name_if_the_processor_has_it() {
+        for isa in Isa::ALL {
+            assert_eq!(Isa::named(isa.name()).ok(), isa.available().then_some(isa));
+        }
+        let problem = Isa::named("avx1024").unwrap_err().to_string();
+        assert!(problem.contains("avx1024") && problem.contains("scalar") && problem.contains(Isa::detect().name()), "{problem}");
+        let lacking = Isa::ALL.into_iter().find(|i| !i.available()).unwrap();
+        let problem = Isa::named(lacking.name()).unwrap_err().to_string();
+        assert!(problem.matches(lacking.name()).count() == 1, "not listed among those that are there: {problem}");
     }
 }

@@ -97,7 +97,8 @@ pub const fn scratch_bytes(threads: usize) -> usize {
 /// The bytes are used where they are if they start at a multiple of 64, as memory maps do, and are copied otherwise.
 ///
 /// # Errors
-/// [`Error::Threads`], [`Error::OutOfMemory`].
+/// [`Error::Threads`], [`Error::OutOfMemory`], and [`Error::Isa`] where the environment variable `ATTUNE_ISA` asks for kernels that this processor
+/// cannot run.
 pub fn target(options: Options, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
     target_on(Arc::new(Pool::new(options.threads)?), options.precision, weights)
 }
@@ -105,9 +106,9 @@ pub fn target(options: Options, weights: Option<WeightBytes>) -> Result<CpuTarge
 /// As [`target()`], on a pool that other targets may use too.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`].
+/// [`Error::OutOfMemory`], [`Error::Isa`].
 pub fn target_on(pool: Arc<Pool>, precision: Precision, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
-    target_as(Isa::detect(), pool, precision, weights)
+    target_as(Isa::chosen()?, pool, precision, weights)
 }
 
 /// As [`target_on`], with the kernels of an instruction set other than the best one: for comparisons. If this processor does not have it, the scalar

@@ -13,6 +13,9 @@ use attune_core::quant::Type;
 use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
 
+/// Bytes ahead, at least, of what is fetched while a row is multiplied.
+const AHEAD: usize = 2560;
+
 /// What a format's step looks like.
 trait Format {
     /// Bytes of a unit: two blocks of 32 weights, or one of 256.
@@ -137,17 +140,18 @@ fn run<F: Format, const T: usize>(ty: Type, rows: [&[u8]; ROWS], x: &Rounded<'_>
         groups,
     };
     let masks = Masks::new();
+    let ahead = (ROWS * bytes).max(1) * AHEAD.div_ceil((ROWS * bytes).max(1));
     let mut sums = [_mm512_setzero_ps(); T];
     let mut at = [rows[0].as_ptr(), rows[1].as_ptr(), rows[2].as_ptr(), rows[3].as_ptr()];
     for i in 0..whole {
         for row in at {
-            // The same place of the rows that come next. A hint: it may point anywhere.
-            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ROWS * bytes).cast());
+            // The same place of rows that come next. A hint: it may point anywhere.
+            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ahead).cast());
             if F::UNIT > 64 {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ROWS * bytes + 64).cast());
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ahead + 64).cast());
             }
             if F::UNIT > 128 {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ROWS * bytes + 128).cast());
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(ahead + 128).cast());
             }
         }
         // SAFETY: the rows and the tokens hold `whole` units (checked above, and by `Rounded`); this function has the features.
@@ -278,6 +282,19 @@ unsafe fn add_wide(v: [__m512i; ROWS]) -> __m512i {
     }
 }
 
+/// 32 bytes, by one instruction: the compiler would take such a load and the weights' apart and make shuffles of them.
+///
+/// # Safety
+/// They must be readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn load_whole(at: *const u8) -> __m256i {
+    let bytes: __m256i;
+    // SAFETY: the instruction reads 32 bytes, which are readable by this function's contract, and does nothing else.
+    unsafe { core::arch::asm!("vmovdqu {}, [{}]", out(ymm_reg) bytes, in(reg) at, options(pure, readonly, nostack, preserves_flags)) };
+    bytes
+}
+
 /// The halves at `offset` of two blocks of each row as f32s: lanes 0 and 1 hold the first block's, lanes 2 and 3 the second's; by the masks `once`, lanes
 /// 1 and 3 hold zeros. A block has 18 to 24 bytes, so that its neighbour's halves lie in the second 16 bytes.
 ///
@@ -291,7 +308,8 @@ unsafe fn halves(rows: [*const u8; ROWS], offset: usize, block: usize, masks: &[
         let from = _mm256_set_m128i(_mm_set1_epi16(of(block - 16 + offset)), _mm_set1_epi16(of(offset)));
         let mut found = _mm256_setzero_si256();
         for r in 0..ROWS {
-            found = _mm256_mask_shuffle_epi8(found, masks[r], _mm256_loadu_si256(rows[r].cast()), from);
+            let block = load_whole(rows[r]);
+            found = _mm256_mask_shuffle_epi8(found, masks[r], block, from);
         }
         _mm512_cvtph_ps(found)
     }
