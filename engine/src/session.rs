@@ -62,7 +62,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         SessionOptions {
             context: 0,
-            prefill_batch: 64,
+            prefill_batch: 256,
             kv: None,
             max_rank: 0,
             adapter_bytes: 0,
