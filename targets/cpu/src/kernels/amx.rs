@@ -3,7 +3,7 @@
 //! An element of a result is summed over depth in steps of 32, in order, whatever tile it falls into; padding is zeros. So results do not depend on the cut.
 #![allow(unsafe_code)]
 
-use super::linear::{begin, decode_into};
+use super::linear::decode_into;
 use crate::simd::amx::{Amx, BLOCK, DEEP, SIDE, TILE};
 use crate::simd::{Op, Simd};
 use attune_core::ops::linear::{Matrix, SPAN};
@@ -31,6 +31,72 @@ struct Panel(MaybeUninit<[u16; PANEL]>);
 /// Room for a block of results at an edge.
 #[repr(align(64))]
 struct Edge([f32; BLOCK * BLOCK]);
+
+/// Tokens, and columns, of a tile whose sums are gathered on the stack.
+pub(super) const GATHERED: (usize, usize) = (512, 64);
+
+/// Sums of a tile, side by side: rows of a result may lie a power of two apart, which no cache likes.
+#[repr(align(64))]
+struct Sums(MaybeUninit<[f32; GATHERED.0 * GATHERED.1]>);
+
+/// Sums of `rows` rows of `width` numbers each, gathered before they go where they belong.
+struct Gathered {
+    start: *mut f32,
+    width: usize,
+}
+
+impl Gathered {
+    /// Where to gather the sums of a tile, if it is small enough for that.
+    fn new(sums: &mut Sums, rows: usize, cols: usize) -> Option<Gathered> {
+        let width = cols.next_multiple_of(BLOCK);
+        (rows.next_multiple_of(BLOCK) * width <= GATHERED.0 * GATHERED.1).then(|| Gathered { start: sums.0.as_mut_ptr().cast(), width })
+    }
+
+    /// Adds the product of all rows with a panel of 32 columns to columns from `col` on, or puts it there.
+    ///
+    /// # Safety
+    /// As [`product`]; `col + 32` must be at most the width, and unless `fresh` there must be sums.
+    #[inline(always)]
+    unsafe fn product(
+        &self,
+        amx: Amx,
+        rows: &Range<usize>,
+        (x, steps): (&[u16], usize),
+        first: usize,
+        b: *const u16,
+        deep: usize,
+        at: (usize, bool),
+    ) {
+        assert!(x.len() >= rows.end.next_multiple_of(BLOCK) * steps * DEEP && first + deep <= steps);
+        for row in rows.clone().step_by(BLOCK) {
+            let band = |i: usize| x[(row / SIDE + i) * steps * TILE + first * TILE..].as_ptr();
+            // SAFETY: A's tiles were checked above, B is the caller's; the block lies within the sums.
+            unsafe {
+                let c = self.start.add((row - rows.start) * self.width + at.0);
+                amx.multiply([band(0), band(1)], b, deep, c, self.width * 4, at.1);
+            }
+        }
+    }
+
+    /// Puts columns `from..` of the sums down in columns `cols` of a tile, or adds them to what is there.
+    ///
+    /// # Safety
+    /// The sums of those columns must be there.
+    #[inline(always)]
+    unsafe fn put(&self, tile: &mut Tile<'_>, cols: Range<usize>, from: usize, bias: Option<&[f32]>, into: Into) {
+        for (i, row) in tile.rows().enumerate() {
+            // SAFETY: a row of the sums, filled by this function's contract.
+            let sums = unsafe { core::slice::from_raw_parts(self.start.add(i * self.width + from), cols.len()) };
+            let y = &mut tile.row(row)[cols.clone()];
+            match (into, bias) {
+                (Into::Set, None) => y.copy_from_slice(sums),
+                (Into::Set, Some(bias)) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y = s + b),
+                (Into::Add, None) => y.iter_mut().zip(sums).for_each(|(y, s)| *y += s),
+                (Into::Add, Some(bias)) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y += s + b),
+            }
+        }
+    }
+}
 
 /// Rounds `x: [rows, depth]` into tiles; `None` where the room is too small.
 pub(super) fn round<X: Executor + ?Sized>(exec: &X, amx: Amx, x: &[f32], depth: usize, room: &mut [u8]) -> Option<()> {
@@ -106,27 +172,27 @@ impl Op for Forward<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Forward { amx, tile, x, w, bias, alpha, into } = self;
-        let fresh = into == Into::Set && bias.is_none();
-        if !fresh {
-            begin(tile, bias, into);
-        }
-        let (cols, steps) = (tile.cols(), w.cols.div_ceil(DEEP));
+        let (rows, cols, steps) = (tile.rows(), tile.cols(), w.cols.div_ceil(DEEP));
         // Parts of about the same depth, of whole blocks.
         let part = w.cols.div_ceil(w.cols.div_ceil(FORWARD_DEPTH)).next_multiple_of(DEEP.max(w.ty.block_len()));
-        assert!(part <= FORWARD_DEPTH && cols.end <= w.rows && tile.rows().start.is_multiple_of(BLOCK));
-        let (mut panel, mut decoded) = (Panel(MaybeUninit::uninit()), [0.0f32; SIDE * SPAN]);
+        assert!(part <= FORWARD_DEPTH && cols.end <= w.rows && rows.start.is_multiple_of(BLOCK));
+        let (mut panel, mut decoded, mut sums) = (Panel(MaybeUninit::uninit()), [0.0f32; SIDE * SPAN], Sums(MaybeUninit::uninit()));
         let panel = panel.0.as_mut_ptr().cast::<u16>();
+        let Some(gathered) = Gathered::new(&mut sums, rows.len(), BLOCK) else { return };
         amx.configure();
         for n in cols.clone().step_by(BLOCK) {
-            let rows = n..(n + BLOCK).min(cols.end);
+            let some = n..(n + BLOCK).min(cols.end);
             for start in (0..w.cols).step_by(part) {
                 let depth = part.min(w.cols - start);
-                // SAFETY: the panel holds as much; `rows` and the columns are W's.
-                unsafe { pack_turned(s, amx, w, (rows.clone(), start..start + depth), alpha, panel, &mut decoded) };
-                let out = Out { tile: &mut *tile, cols: rows.start - cols.start..rows.end - cols.start, fresh: fresh && start == 0 };
-                // SAFETY: the panel was packed just before, for so many steps.
-                unsafe { product(amx, out, (x, steps), start / DEEP, panel, depth.div_ceil(DEEP)) };
+                // SAFETY: the panel holds as much, and `some` and the columns are W's; the panel was packed for so many steps.
+                unsafe {
+                    pack_turned(s, amx, w, (some.clone(), start..start + depth), alpha, panel, &mut decoded);
+                    gathered.product(amx, &rows, (x, steps), start / DEEP, panel, depth.div_ceil(DEEP), (0, start == 0));
+                }
             }
+            let bias = bias.map(|b| &b[some.clone()]);
+            // SAFETY: all of its columns were computed just before.
+            unsafe { gathered.put(tile, some.start - cols.start..some.end - cols.start, 0, bias, into) };
         }
         amx.release();
     }
@@ -232,22 +298,37 @@ impl Op for Backward<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Backward { amx, tile, dy, w, alpha, into } = self;
-        let (cols, steps) = (tile.cols(), w.rows.div_ceil(DEEP));
-        assert!(cols.end <= w.cols && cols.len() <= SPAN && tile.rows().start.is_multiple_of(BLOCK));
-        let mut panel = Panel(MaybeUninit::uninit());
+        let (rows, cols, steps) = (tile.rows(), tile.cols(), w.rows.div_ceil(DEEP));
+        assert!(cols.end <= w.cols && cols.len() <= SPAN && rows.start.is_multiple_of(BLOCK));
+        let (mut panel, mut sums) = (Panel(MaybeUninit::uninit()), Sums(MaybeUninit::uninit()));
         let panel = panel.0.as_mut_ptr().cast::<u16>();
+        let gathered = Gathered::new(&mut sums, rows.len(), cols.len());
         amx.configure();
         for start in (0..w.rows).step_by(BACKWARD_DEPTH) {
             let depth = BACKWARD_DEPTH.min(w.rows - start);
             // SAFETY: the panel holds as much; rows and columns are W's.
             unsafe { pack_pairs(s, amx, w, start..start + depth, cols.clone(), alpha, panel) };
             for col in (0..cols.len()).step_by(BLOCK) {
-                let out = Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh: into == Into::Set && start == 0 };
+                let (first, deep) = (start / DEEP, depth.div_ceil(DEEP));
                 // SAFETY: the panel was packed just before: for every 32 columns so many pairs of tiles.
-                unsafe { product(amx, out, (dy, steps), start / DEEP, panel.add(col * BACKWARD_DEPTH), depth.div_ceil(DEEP)) };
+                unsafe {
+                    let panel = panel.add(col * BACKWARD_DEPTH);
+                    match &gathered {
+                        Some(gathered) => gathered.product(amx, &rows, (dy, steps), first, panel, deep, (col, start == 0)),
+                        None => {
+                            let fresh = into == Into::Set && start == 0;
+                            let out = Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh };
+                            product(amx, out, (dy, steps), first, panel, deep);
+                        }
+                    }
+                }
             }
         }
         amx.release();
+        if let Some(gathered) = gathered {
+            // SAFETY: all columns were computed.
+            unsafe { gathered.put(tile, 0..cols.len(), 0, None, into) };
+        }
     }
 }
 

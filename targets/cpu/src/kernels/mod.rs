@@ -124,7 +124,7 @@ impl Kernels for Cpu {
     fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
-            let rows = tokens.next_multiple_of(32).min(512);
+            let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
             return (rows, (8 * WORK / (rows * w.cols).max(1)).next_multiple_of(32).clamp(32, 256));
         }
         #[cfg(target_arch = "aarch64")]
@@ -141,8 +141,8 @@ impl Kernels for Cpu {
     fn backward_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
-            let rows = tokens.next_multiple_of(32).min(512);
-            let cols = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, 256);
+            let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
+            let cols = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, amx::GATHERED.1);
             return (rows, if w.ty.block_len() > 64 { 256 } else { cols });
         }
         let cols = if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { 64 };
