@@ -4,10 +4,11 @@
 #![allow(unsafe_code)]
 
 use super::linear::decode_into;
+use super::part_of;
 use crate::simd::amx::{Amx, BLOCK, DEEP, SIDE, TILE};
 use crate::simd::{Op, Simd};
 use attune_core::ops::linear::{Matrix, SPAN};
-use attune_core::target::host::Form;
+use attune_core::target::host::{Form, Prepared};
 use attune_core::target::split::{Executor, Tile};
 use attune_core::target::{Into, rounded_bytes};
 use core::mem::MaybeUninit;
@@ -52,41 +53,30 @@ impl Gathered {
         (rows.next_multiple_of(BLOCK) * width <= GATHERED.0 * GATHERED.1).then(|| Gathered { start: sums.0.as_mut_ptr().cast(), width })
     }
 
-    /// Adds the product of all rows with a panel of 32 columns to columns from `col` on, or puts it there.
+    /// Adds the product of all rows with a panel of 32 columns to columns from `col` on, or puts it there where `fresh`.
     ///
     /// # Safety
     /// As [`product`]; `col + 32` must be at most the width, and unless `fresh` there must be sums.
     #[inline(always)]
-    unsafe fn product(
-        &self,
-        amx: Amx,
-        rows: &Range<usize>,
-        (x, steps): (&[u16], usize),
-        first: usize,
-        b: *const u16,
-        deep: usize,
-        at: (usize, bool),
-    ) {
-        assert!(x.len() >= rows.end.next_multiple_of(BLOCK) * steps * DEEP && first + deep <= steps);
+    unsafe fn product(&self, amx: Amx, rows: &Range<usize>, x: Input<'_>, part: Part, (col, fresh): (usize, bool)) {
         for row in rows.clone().step_by(BLOCK) {
-            let band = |i: usize| x[(row / SIDE + i) * steps * TILE + first * TILE..].as_ptr();
-            // SAFETY: A's tiles were checked above, B is the caller's; the block lies within the sums.
+            // SAFETY: A's tiles are checked, B is the caller's; the block lies within the sums.
             unsafe {
-                let c = self.start.add((row - rows.start) * self.width + at.0);
-                amx.multiply([band(0), band(1)], b, deep, c, self.width * 4, at.1);
+                let c = self.start.add((row - rows.start) * self.width + col);
+                amx.multiply(x.bands(row, &part), part.panel, part.steps, c, self.width * 4, fresh);
             }
         }
     }
 
-    /// Puts columns `from..` of the sums down in columns `cols` of a tile, or adds them to what is there.
+    /// Puts the first of the sums down in columns `cols` of a tile, or adds them to what is there.
     ///
     /// # Safety
-    /// The sums of those columns must be there.
+    /// The sums of as many columns must be there.
     #[inline(always)]
-    unsafe fn put(&self, tile: &mut Tile<'_>, cols: Range<usize>, from: usize, bias: Option<&[f32]>, into: Into) {
+    unsafe fn put(&self, tile: &mut Tile<'_>, cols: Range<usize>, bias: Option<&[f32]>, into: Into) {
         for (i, row) in tile.rows().enumerate() {
             // SAFETY: a row of the sums, filled by this function's contract.
-            let sums = unsafe { core::slice::from_raw_parts(self.start.add(i * self.width + from), cols.len()) };
+            let sums = unsafe { core::slice::from_raw_parts(self.start.add(i * self.width), cols.len()) };
             let y = &mut tile.row(row)[cols.clone()];
             match (into, bias) {
                 (Into::Set, None) => y.copy_from_slice(sums),
@@ -98,11 +88,37 @@ impl Gathered {
     }
 }
 
+/// An input in tiles: `steps` in a band of sixteen rows.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    tiles: &'a [u16],
+    steps: usize,
+}
+
+impl Input<'_> {
+    /// Where the two bands of the block from row `row` on begin in a part of the depth.
+    #[inline(always)]
+    fn bands(&self, row: usize, part: &Part) -> [*const u16; 2] {
+        assert!(self.tiles.len() >= (row + BLOCK) * self.steps * DEEP && part.first + part.steps <= self.steps);
+        let band = |i: usize| self.tiles[((row / SIDE + i) * self.steps + part.first) * TILE..].as_ptr();
+        [band(0), band(1)]
+    }
+}
+
+/// A part of the depth: `steps` steps from step `first` on, and a panel of packed weights for it.
+#[derive(Clone, Copy)]
+struct Part {
+    first: usize,
+    steps: usize,
+    panel: *const u16,
+}
+
 /// Rounds `x: [rows, depth]` into tiles; `None` where the room is too small.
 pub(super) fn round<X: Executor + ?Sized>(exec: &X, amx: Amx, x: &[f32], depth: usize, room: &mut [u8]) -> Option<()> {
     let rows = x.len() / depth.max(1);
     let steps = depth.div_ceil(DEEP);
-    let tiles = tiles_mut(room, rows, depth)?;
+    let range = tiles_at(room, rows, depth)?;
+    let tiles: &mut [u16] = bytemuck::try_cast_slice_mut(&mut room[range]).ok()?;
     attune_core::target::split::rows(exec, tiles, steps * TILE, 1, |band, to| {
         go(amx, &x[(band * SIDE * depth).min(x.len())..], depth, to);
     });
@@ -138,21 +154,18 @@ pub(super) fn round<X: Executor + ?Sized>(exec: &X, amx: Amx, x: &[f32], depth: 
     }
 }
 
-/// Where the tiles of an input begin: the room's first multiple of 64.
+/// Where the tiles of an input lie in a room that holds as much as was planned.
 fn tiles_at(room: &[u8], rows: usize, depth: usize) -> Option<Range<usize>> {
-    let start = room.as_ptr().align_offset(64);
-    let len = rounded_bytes(rows, depth) - 64;
-    (room.len() >= start + len).then_some(start..start + len)
+    // What is planned has a line more, for alignment.
+    part_of(room, rounded_bytes(rows, depth) - 64)
 }
 
-fn tiles_mut(room: &mut [u8], rows: usize, depth: usize) -> Option<&mut [u16]> {
-    let range = tiles_at(room, rows, depth)?;
-    bytemuck::try_cast_slice_mut(&mut room[range]).ok()
-}
-
-/// Tiles that [`round`] made.
-pub(super) fn tiles(room: &[u8], rows: usize, depth: usize) -> Option<&[u16]> {
-    bytemuck::try_cast_slice(&room[tiles_at(room, rows, depth)?]).ok()
+/// Tiles that [`round`] made, if the input was prepared so.
+pub(super) fn tiles<'a>(prepared: Prepared<'a>, rows: usize, depth: usize) -> Option<&'a [u16]> {
+    if prepared.form != TILES {
+        return None;
+    }
+    bytemuck::try_cast_slice(&prepared.bytes[tiles_at(prepared.bytes, rows, depth)?]).ok()
 }
 
 /// `y (+)= alpha · x Wᵀ + bias` on a tile; `x` in tiles.
@@ -172,7 +185,8 @@ impl Op for Forward<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Forward { amx, tile, x, w, bias, alpha, into } = self;
-        let (rows, cols, steps) = (tile.rows(), tile.cols(), w.cols.div_ceil(DEEP));
+        let (rows, cols) = (tile.rows(), tile.cols());
+        let x = Input { tiles: x, steps: w.cols.div_ceil(DEEP) };
         // Parts of about the same depth, of whole blocks.
         let part = w.cols.div_ceil(w.cols.div_ceil(FORWARD_DEPTH)).next_multiple_of(DEEP.max(w.ty.block_len()));
         assert!(part <= FORWARD_DEPTH && cols.end <= w.rows && rows.start.is_multiple_of(BLOCK));
@@ -187,12 +201,12 @@ impl Op for Forward<'_, '_> {
                 // SAFETY: the panel holds as much, and `some` and the columns are W's; the panel was packed for so many steps.
                 unsafe {
                     pack_turned(s, amx, w, (some.clone(), start..start + depth), alpha, panel, &mut decoded);
-                    gathered.product(amx, &rows, (x, steps), start / DEEP, panel, depth.div_ceil(DEEP), (0, start == 0));
+                    gathered.product(amx, &rows, x, Part { first: start / DEEP, steps: depth.div_ceil(DEEP), panel }, (0, start == 0));
                 }
             }
             let bias = bias.map(|b| &b[some.clone()]);
             // SAFETY: all of its columns were computed just before.
-            unsafe { gathered.put(tile, some.start - cols.start..some.end - cols.start, 0, bias, into) };
+            unsafe { gathered.put(tile, some.start - cols.start..some.end - cols.start, bias, into) };
         }
         amx.release();
     }
@@ -249,32 +263,29 @@ struct Out<'a, 't> {
     fresh: bool,
 }
 
-/// Adds the product of all rows of a tile with a panel of up to 32 columns: `deep` steps of the input from step `first` on.
+/// Adds the product of all rows of a tile with a panel of up to 32 columns.
 ///
 /// # Safety
-/// `b` must be readable for `deep` pairs of tiles; the thread's tiles must be configured.
+/// The panel must be readable for its steps' pairs of tiles; the thread's tiles must be configured.
 #[inline(always)]
-unsafe fn product(amx: Amx, out: Out<'_, '_>, (x, steps): (&[u16], usize), first: usize, b: *const u16, deep: usize) {
+unsafe fn product(amx: Amx, out: Out<'_, '_>, x: Input<'_>, part: Part) {
     let Out { tile, cols, fresh } = out;
     let rows = tile.rows();
     let (c, c_row) = tile.as_mut_ptr();
-    assert!(x.len() >= rows.end.next_multiple_of(BLOCK) * steps * DEEP && first + deep <= steps);
     for row in rows.clone().step_by(BLOCK) {
-        let band = |i: usize| x[(row / SIDE + i) * steps * TILE + first * TILE..].as_ptr();
-        let a = [band(0), band(1)];
-        let count = BLOCK.min(rows.end - row);
-        // SAFETY: A's tiles were checked above, B is the caller's; a whole block of results lies within the tile, or in `edge`.
+        let (a, count) = (x.bands(row, &part), BLOCK.min(rows.end - row));
+        // SAFETY: A's tiles are checked, B is the caller's; a whole block of results lies within the tile, or in `edge`.
         unsafe {
             let c = c.add((row - rows.start) * c_row + cols.start);
             if count == BLOCK && cols.len() == BLOCK {
-                amx.multiply(a, b, deep, c, c_row * 4, fresh);
+                amx.multiply(a, part.panel, part.steps, c, c_row * 4, fresh);
                 continue;
             }
             let mut edge = Edge([0.0; BLOCK * BLOCK]);
             for i in (0..count).filter(|_| !fresh) {
                 core::ptr::copy_nonoverlapping(c.add(i * c_row), edge.0.as_mut_ptr().add(i * BLOCK), cols.len());
             }
-            amx.multiply(a, b, deep, edge.0.as_mut_ptr(), BLOCK * 4, fresh);
+            amx.multiply(a, part.panel, part.steps, edge.0.as_mut_ptr(), BLOCK * 4, fresh);
             for i in 0..count {
                 core::ptr::copy_nonoverlapping(edge.0.as_ptr().add(i * BLOCK), c.add(i * c_row), cols.len());
             }
@@ -298,7 +309,8 @@ impl Op for Backward<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Backward { amx, tile, dy, w, alpha, into } = self;
-        let (rows, cols, steps) = (tile.rows(), tile.cols(), w.rows.div_ceil(DEEP));
+        let (rows, cols) = (tile.rows(), tile.cols());
+        let dy = Input { tiles: dy, steps: w.rows.div_ceil(DEEP) };
         assert!(cols.end <= w.cols && cols.len() <= SPAN && rows.start.is_multiple_of(BLOCK));
         let (mut panel, mut sums) = (Panel(MaybeUninit::uninit()), Sums(MaybeUninit::uninit()));
         let panel = panel.0.as_mut_ptr().cast::<u16>();
@@ -309,16 +321,14 @@ impl Op for Backward<'_, '_> {
             // SAFETY: the panel holds as much; rows and columns are W's.
             unsafe { pack_pairs(s, amx, w, start..start + depth, cols.clone(), alpha, panel) };
             for col in (0..cols.len()).step_by(BLOCK) {
-                let (first, deep) = (start / DEEP, depth.div_ceil(DEEP));
                 // SAFETY: the panel was packed just before: for every 32 columns so many pairs of tiles.
                 unsafe {
-                    let panel = panel.add(col * BACKWARD_DEPTH);
+                    let part = Part { first: start / DEEP, steps: depth.div_ceil(DEEP), panel: panel.add(col * BACKWARD_DEPTH) };
                     match &gathered {
-                        Some(gathered) => gathered.product(amx, &rows, (dy, steps), first, panel, deep, (col, start == 0)),
+                        Some(gathered) => gathered.product(amx, &rows, dy, part, (col, start == 0)),
                         None => {
                             let fresh = into == Into::Set && start == 0;
-                            let out = Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh };
-                            product(amx, out, (dy, steps), first, panel, deep);
+                            product(amx, Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh }, dy, part);
                         }
                     }
                 }
@@ -327,7 +337,7 @@ impl Op for Backward<'_, '_> {
         amx.release();
         if let Some(gathered) = gathered {
             // SAFETY: all columns were computed.
-            unsafe { gathered.put(tile, 0..cols.len(), 0, None, into) };
+            unsafe { gathered.put(tile, 0..cols.len(), None, into) };
         }
     }
 }

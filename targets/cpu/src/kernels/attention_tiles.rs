@@ -5,13 +5,12 @@
 //! values, `Sᵀ = K Qᵀ`, `dPᵀ = V dOᵀ`, `dV = Pᵀ dO`, `dK = dSᵀ Q`.
 #![allow(unsafe_code)]
 
-use super::attention::{BLOCK, Softmax, Source, held, key_blocks, plain, seen_of, source};
+use super::attention::{BLOCK, BackwardKv, BackwardQ, Forward, Softmax, Source, held, key_blocks, plain, seen_of, source};
 use crate::simd::amx::{self, Amx, DEEP, SIDE, TILE};
 use crate::simd::{Op, Simd};
 use attune_core::math::exp;
-use attune_core::ops::attention::{Forward as Pass, MAX_HEAD, Rows, Sight};
+use attune_core::ops::attention::MAX_HEAD;
 use attune_core::target::Heads;
-use attune_core::target::split::Tile;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
@@ -140,29 +139,24 @@ unsafe fn gather(amx: Amx, square: &Tiles, b: *const u16, e: usize, out: *mut f3
     }
 }
 
-/// As core's `attention::forward_tile`.
-pub(super) struct Forward<'a, 't, 'u> {
+/// One of attention's operations, by tiles.
+pub(super) struct Tiled<O> {
     pub(super) amx: Amx,
-    pub(super) o: &'a mut Tile<'t>,
-    pub(super) lse: &'a mut Tile<'u>,
-    pub(super) q: &'a [f32],
-    pub(super) kv: [&'a Rows<'a>; 2],
-    pub(super) sight: &'a Sight<'a>,
-    pub(super) a: &'a Heads,
+    pub(super) op: O,
 }
 
-impl Op for Forward<'_, '_, '_> {
+impl Op for Tiled<Forward<'_, '_, '_>> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let heads = self.lse.cols();
+        let heads = self.op.lse.cols();
         let mut memory = (Tiles::new(), Tiles::new(), Tiles::new(), Tiles::new(), Sums([0.0; BLOCK * MAX_HEAD]), [0.0; BLOCK * MAX_HEAD]);
         self.amx.configure();
-        for start in self.o.rows().step_by(BLOCK) {
-            let tokens = start..(start + BLOCK).min(self.o.rows().end);
-            for first in heads.clone().step_by(at_once(self.a.head_dim)) {
-                let some = first..(first + at_once(self.a.head_dim)).min(heads.end);
+        for start in self.op.o.rows().step_by(BLOCK) {
+            let tokens = start..(start + BLOCK).min(self.op.o.rows().end);
+            for first in heads.clone().step_by(at_once(self.op.a.head_dim)) {
+                let some = first..(first + at_once(self.op.a.head_dim)).min(heads.end);
                 self.block(s, tokens.clone(), some, &mut memory);
             }
         }
@@ -170,7 +164,7 @@ impl Op for Forward<'_, '_, '_> {
     }
 }
 
-impl Forward<'_, '_, '_> {
+impl Tiled<Forward<'_, '_, '_>> {
     /// A block of tokens and some heads that share their keys.
     #[inline(always)]
     fn block<S: Simd>(
@@ -180,18 +174,18 @@ impl Forward<'_, '_, '_> {
         heads: Range<usize>,
         (queries, turned, values, weights, sums, room): &mut (Tiles, Tiles, Tiles, Tiles, Sums, [f32; BLOCK * MAX_HEAD]),
     ) {
-        let (amx, a, sight) = (self.amx, self.a, self.sight);
+        let (amx, a, sight) = (self.amx, self.op.a, self.op.sight);
         let (e, kv_head) = (a.head_dim, heads.start / (a.heads / a.kv_heads));
         let mut softmax = [[Softmax::NEW; BLOCK]; MAX_HEAD / DEEP];
         let mut scores = Square([[0.0; BLOCK]; BLOCK]);
         for (i, h) in heads.clone().enumerate() {
-            round(amx, &plain(self.q, a.heads * e, tokens.clone(), h * e), e, queries, i);
+            round(amx, &plain(self.op.q, a.heads * e, tokens.clone(), h * e), e, queries, i);
         }
         sums.0[..heads.len() * BLOCK * e].fill(0.0);
-        let held = held(self.kv[0], a).min(held(self.kv[1], a));
+        let held = held(self.op.kv[0], a).min(held(self.op.kv[1], a));
         for keys in key_blocks(sight, &tokens, a.window, held) {
-            turn(amx, &source(s, self.kv[0], keys.clone(), kv_head, e, room), e, turned, 0);
-            pair(amx, &source(s, self.kv[1], keys.clone(), kv_head, e, room), e, values, 0);
+            turn(amx, &source(s, self.op.kv[0], keys.clone(), kv_head, e, room), e, turned, 0);
+            pair(amx, &source(s, self.op.kv[1], keys.clone(), kv_head, e, room), e, values, 0);
             for (i, softmax) in softmax.iter_mut().take(heads.len()).enumerate() {
                 let sums = &mut sums.0[i * BLOCK * e..][..BLOCK * e];
                 // SAFETY: queries and keys were packed above; tiles are configured.
@@ -210,40 +204,31 @@ impl Forward<'_, '_, '_> {
                 unsafe { gather(amx, weights, values.at(0, e), e, sums.as_mut_ptr()) };
             }
         }
-        let (first_head, first_col) = (self.lse.cols().start, self.o.cols().start);
+        let (first_head, first_col) = (self.op.lse.cols().start, self.op.o.cols().start);
         for (i, h) in heads.enumerate() {
             for (j, t) in tokens.clone().enumerate() {
                 let softmax = &softmax[i][j];
                 let inverse = 1.0 / softmax.sum;
                 let from = &sums.0[(i * BLOCK + j) * e..][..e];
-                self.o.row(t)[h * e - first_col..][..e].iter_mut().zip(from).for_each(|(o, x)| *o = x * inverse);
-                self.lse.row(t)[h - first_head] = softmax.log();
+                self.op.o.row(t)[h * e - first_col..][..e].iter_mut().zip(from).for_each(|(o, x)| *o = x * inverse);
+                self.op.lse.row(t)[h - first_head] = softmax.log();
             }
         }
     }
 }
 
-/// As core's `attention::backward_q_tile`.
-pub(super) struct BackwardQ<'a, 't> {
-    pub(super) amx: Amx,
-    pub(super) dq: &'a mut Tile<'t>,
-    pub(super) f: &'a Pass<'a>,
-    pub(super) sight: &'a Sight<'a>,
-    pub(super) a: &'a Heads,
-}
-
-impl Op for BackwardQ<'_, '_> {
+impl Op for Tiled<BackwardQ<'_, '_>> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) {
-        let e = self.a.head_dim;
-        let heads = self.dq.cols().start / e..self.dq.cols().end / e;
+        let e = self.op.a.head_dim;
+        let heads = self.op.dq.cols().start / e..self.op.dq.cols().end / e;
         let mut memory = [const { Tiles::new() }; 6];
         let mut sums = Sums([0.0; BLOCK * MAX_HEAD]);
         self.amx.configure();
-        for start in self.dq.rows().step_by(BLOCK) {
-            let tokens = start..(start + BLOCK).min(self.dq.rows().end);
+        for start in self.op.dq.rows().step_by(BLOCK) {
+            let tokens = start..(start + BLOCK).min(self.op.dq.rows().end);
             for first in heads.clone().step_by(at_once(e)) {
                 let some = first..(first + at_once(e)).min(heads.end);
                 self.block(tokens.clone(), some, &mut memory, &mut sums);
@@ -253,10 +238,10 @@ impl Op for BackwardQ<'_, '_> {
     }
 }
 
-impl BackwardQ<'_, '_> {
+impl Tiled<BackwardQ<'_, '_>> {
     #[inline(always)]
     fn block(&mut self, tokens: Range<usize>, heads: Range<usize>, memory: &mut [Tiles; 6], sums: &mut Sums) {
-        let (amx, f, a, sight) = (self.amx, self.f, self.a, self.sight);
+        let (amx, f, a, sight) = (self.amx, self.op.f, self.op.a, self.op.sight);
         let (e, dim, kv) = (a.head_dim, a.kv_heads * a.head_dim, heads.start / (a.heads / a.kv_heads));
         let [queries, grads, keys_turned, values_turned, key_rows, weights] = memory;
         let (mut p, mut ds) = (Square([[0.0; BLOCK]; BLOCK]), Square([[0.0; BLOCK]; BLOCK]));
@@ -289,37 +274,27 @@ impl BackwardQ<'_, '_> {
                 unsafe { gather(amx, weights, key_rows.at(0, e), e, sums.0[i * BLOCK * e..][..BLOCK * e].as_mut_ptr()) };
             }
         }
-        let first_col = self.dq.cols().start;
+        let first_col = self.op.dq.cols().start;
         for (i, h) in heads.enumerate() {
             for (j, t) in tokens.clone().enumerate() {
-                self.dq.row(t)[h * e - first_col..][..e].copy_from_slice(&sums.0[(i * BLOCK + j) * e..][..e]);
+                self.op.dq.row(t)[h * e - first_col..][..e].copy_from_slice(&sums.0[(i * BLOCK + j) * e..][..e]);
             }
         }
     }
 }
 
-/// As core's `attention::backward_kv_tile`.
-pub(super) struct BackwardKv<'a, 't, 'u> {
-    pub(super) amx: Amx,
-    pub(super) dk: &'a mut Tile<'t>,
-    pub(super) dv: &'a mut Tile<'u>,
-    pub(super) f: &'a Pass<'a>,
-    pub(super) sight: &'a Sight<'a>,
-    pub(super) a: &'a Heads,
-}
-
-impl Op for BackwardKv<'_, '_, '_> {
+impl Op for Tiled<BackwardKv<'_, '_, '_>> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) {
-        let e = self.a.head_dim;
-        let heads = self.dk.cols().start / e..self.dk.cols().end / e;
+        let e = self.op.a.head_dim;
+        let heads = self.op.dk.cols().start / e..self.op.dk.cols().end / e;
         let mut memory = [const { Tiles::new() }; 7];
         let mut sums = [const { Sums([0.0; BLOCK * MAX_HEAD]) }; 2];
         self.amx.configure();
-        for start in self.dk.rows().step_by(BLOCK) {
-            let keys = start..(start + BLOCK).min(self.dk.rows().end);
+        for start in self.op.dk.rows().step_by(BLOCK) {
+            let keys = start..(start + BLOCK).min(self.op.dk.rows().end);
             for kv in heads.clone() {
                 self.block(keys.clone(), kv, &mut memory, &mut sums);
             }
@@ -328,10 +303,10 @@ impl Op for BackwardKv<'_, '_, '_> {
     }
 }
 
-impl BackwardKv<'_, '_, '_> {
+impl Tiled<BackwardKv<'_, '_, '_>> {
     #[inline(always)]
     fn block(&mut self, keys: Range<usize>, kv: usize, memory: &mut [Tiles; 7], [dks, dvs]: &mut [Sums; 2]) {
-        let (amx, f, a, sight) = (self.amx, self.f, self.a, self.sight);
+        let (amx, f, a, sight) = (self.amx, self.op.f, self.op.a, self.op.sight);
         let (e, dim, group, total) = (a.head_dim, a.kv_heads * a.head_dim, a.heads / a.kv_heads, sight.first.len());
         let [key_rows, value_rows, queries_turned, grads_turned, query_rows, grad_rows, weights] = memory;
         let (mut p, mut ds) = (Square([[0.0; BLOCK]; BLOCK]), Square([[0.0; BLOCK]; BLOCK]));
@@ -365,23 +340,23 @@ impl BackwardKv<'_, '_, '_> {
                 unsafe { gather(amx, weights, grad_rows.at(0, e), e, dvs.0.as_mut_ptr()) };
             }
         }
-        let col = kv * e - self.dk.cols().start;
+        let col = kv * e - self.op.dk.cols().start;
         for (j, row) in keys.enumerate() {
-            self.dk.row(row)[col..][..e].copy_from_slice(&dks.0[j * e..][..e]);
-            self.dv.row(row)[col..][..e].copy_from_slice(&dvs.0[j * e..][..e]);
+            self.op.dk.row(row)[col..][..e].copy_from_slice(&dks.0[j * e..][..e]);
+            self.op.dv.row(row)[col..][..e].copy_from_slice(&dvs.0[j * e..][..e]);
         }
     }
 
     /// Turns scores `[key][token]` into probabilities, and their gradients into those of the scores.
     #[inline(always)]
     fn probabilities(&self, (tokens, h): (&Range<usize>, usize), keys: &Range<usize>, p: &mut Square, ds: &mut Square) {
-        let (f, a) = (self.f, self.a);
+        let (f, a) = (self.op.f, self.op.a);
         let (mut lse, mut delta) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         // Tokens that do not exist see nothing.
         let (mut from, mut to) = ([0u32; BLOCK], [0u32; BLOCK]);
         for (j, t) in tokens.clone().enumerate() {
             (lse[j], delta[j]) = (f.lse[t * a.heads + h], f.delta[t * a.heads + h]);
-            let seen = seen_of(self.sight, t, a.window, keys);
+            let seen = seen_of(self.op.sight, t, a.window, keys);
             (from[j], to[j]) = (seen.start as u32, seen.end as u32);
         }
         for (i, (p, ds)) in p.0.iter_mut().zip(&mut ds.0).enumerate() {

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::linear::{BACKWARD_COLS, begin, decode_into};
+use super::part_of;
 use crate::simd::bf16::{DEEP, SIDE, STEP, product, round_step, turn_step};
 use crate::simd::{Bf16, Op, Simd};
 use crate::{Cpu, Isa, Precision};
@@ -34,10 +35,7 @@ pub(super) fn form(cpu: &Cpu, product: Product, tokens: usize) -> Option<Form> {
 
 /// The part of the room that so many tokens take, from its first multiple of 64 on.
 fn part(room: &[u8], tokens: usize, depth: usize) -> Option<Range<usize>> {
-    let start = room.as_ptr().align_offset(64);
-    let len = tokens.div_ceil(SIDE).checked_mul(depth.div_ceil(DEEP))?.checked_mul(2 * STEP)?;
-    let end = start.checked_add(len)?;
-    (room.len() >= end).then_some(start..end)
+    part_of(room, tokens.div_ceil(SIDE).checked_mul(depth.div_ceil(DEEP))?.checked_mul(2 * STEP)?)
 }
 
 /// Rounds `dy: [tokens, depth]` into the room; gives the form that it has then, which is none where the room is too small.

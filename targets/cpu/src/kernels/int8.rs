@@ -3,6 +3,7 @@
 
 use super::few::FEW;
 use super::linear::begin;
+use super::part_of;
 use crate::simd::{Op, Rounded, Simd};
 use attune_core::ops::linear::Matrix;
 use attune_core::quant::q8::GROUP;
@@ -10,6 +11,7 @@ use attune_core::target::Into;
 use attune_core::target::host::{Form, Prepared};
 use attune_core::target::split::Tile;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 /// The form of an input that is rounded to 8 bits: integers `[T, K]` i8, scales `[T, K / 32]` f32, sums of groups `[T, K / 32]` i32.
 pub(super) const ROUNDED: Form = Form(1);
@@ -23,14 +25,12 @@ pub(super) fn takes(tokens: usize, w: &Matrix<'_>) -> bool {
     tokens <= FEW && w.cols <= MAX_COLS && w.cols.is_multiple_of(GROUP) && super::names::Q8_TYPES.contains(&w.ty)
 }
 
-/// The room's parts for `tokens` rows of `len`.
-fn parts(room: &mut [u8], tokens: usize, len: usize) -> Option<(&mut [i8], &mut [f32], &mut [i32])> {
-    let start = room.as_ptr().align_offset(64);
-    let (n, groups) = (tokens.checked_mul(len)?, tokens.checked_mul(len / GROUP)?);
-    let (qs, rest) = room.get_mut(start..)?.split_at_mut_checked(n)?;
-    let (scales, rest) = rest.split_at_mut_checked(groups * 4)?;
-    let sums = rest.get_mut(..groups * 4)?;
-    Some((bytemuck::cast_slice_mut(qs), bytemuck::try_cast_slice_mut(scales).ok()?, bytemuck::try_cast_slice_mut(sums).ok()?))
+/// Where the integers, the scales and the sums of `tokens` rows of `len` lie in a room.
+fn parts(room: &[u8], tokens: usize, len: usize) -> Option<[Range<usize>; 3]> {
+    let (n, each) = (tokens.checked_mul(len)?, tokens.checked_mul(len / GROUP)?.checked_mul(4)?);
+    let start = part_of(room, n.checked_add(each.checked_mul(2)?)?)?.start;
+    let (scales, sums) = (start + n, start + n + each);
+    Some([start..scales, scales..sums, sums..sums + each])
 }
 
 /// What [`Round`] left in a room.
@@ -38,12 +38,7 @@ pub(super) fn rounded<'a>(prepared: Prepared<'a>, tokens: usize, len: usize) -> 
     if prepared.form != ROUNDED {
         return None;
     }
-    let room = prepared.bytes;
-    let start = room.as_ptr().align_offset(64);
-    let (n, groups) = (tokens * len, tokens * (len / GROUP));
-    let (qs, rest) = room.get(start..)?.split_at_checked(n)?;
-    let (scales, rest) = rest.split_at_checked(groups * 4)?;
-    let sums = rest.get(..groups * 4)?;
+    let [qs, scales, sums] = parts(prepared.bytes, tokens, len)?.map(|part| &prepared.bytes[part]);
     Rounded::new(bytemuck::cast_slice(qs), bytemuck::try_cast_slice(scales).ok()?, bytemuck::try_cast_slice(sums).ok()?, len)
 }
 
@@ -59,8 +54,10 @@ impl Op for Round<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Form {
-        let Some((qs, scales, sums)) = parts(self.room, self.x.len() / self.len, self.len) else { return Form::NONE };
-        quantise(self.x, qs, scales, sums);
+        let Some(parts) = parts(self.room, self.x.len() / self.len, self.len) else { return Form::NONE };
+        let Ok([qs, scales, sums]) = self.room.get_disjoint_mut(parts) else { return Form::NONE };
+        let (Ok(scales), Ok(sums)) = (bytemuck::try_cast_slice_mut(scales), bytemuck::try_cast_slice_mut(sums)) else { return Form::NONE };
+        quantise(self.x, bytemuck::cast_slice_mut(qs), scales, sums);
         ROUNDED
     }
 }

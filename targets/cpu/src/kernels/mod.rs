@@ -28,6 +28,7 @@ use attune_core::spec::Activation;
 use attune_core::target::host::{Form, Kernels, Prepared, Product};
 use attune_core::target::split::Tile;
 use attune_core::target::{AdamW, Heads, Into, RopeOp};
+use core::ops::Range;
 use few::{FEW, Few};
 
 /// Multiplications that a piece should have at least: some ten microseconds.
@@ -37,41 +38,43 @@ const WORK: usize = 1 << 20;
 const LEAST: usize = 8 << 10;
 const MOST: usize = 128 << 10;
 
-/// Runs an op on the best instruction set that was chosen; `None` means the scalar reference.
+/// Runs an op on the best instruction set that was chosen; `Err` gives it back for the scalar reference.
 pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> Result<O::Out, O> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => match crate::simd::Avx2::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::Avx2 => on(crate::simd::Avx2::detect(), op),
         #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni => match crate::simd::AvxVnni::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::AvxVnni => on(crate::simd::AvxVnni::detect(), op),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx => match crate::simd::Avx512::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::Avx512 | Isa::Amx => on(crate::simd::Avx512::detect(), op),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => match crate::simd::Neon::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::Neon => on(crate::simd::Neon::detect(), op),
         #[cfg(target_arch = "aarch64")]
-        Isa::DotProd => match crate::simd::DotProd::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::DotProd => on(crate::simd::DotProd::detect(), op),
         #[cfg(target_arch = "aarch64")]
-        Isa::I8mm => match crate::simd::I8mm::detect() {
-            Some(s) => Ok(s.vectorize(op)),
-            None => Err(op),
-        },
+        Isa::I8mm => on(crate::simd::I8mm::detect(), op),
         _ => Err(op),
     }
+}
+
+/// Runs an op by a token, if there is one.
+fn on<S: Simd, O: Op>(token: Option<S>, op: O) -> Result<O::Out, O> {
+    match token {
+        Some(s) => Ok(s.vectorize(op)),
+        None => Err(op),
+    }
+}
+
+/// Where `len` bytes of a lent memory lie, from its first multiple of 64 on; `None` where it is too small.
+fn part_of(room: &[u8], len: usize) -> Option<Range<usize>> {
+    let start = room.as_ptr().align_offset(64);
+    let end = start.checked_add(len)?;
+    (room.len() >= end).then_some(start..end)
+}
+
+/// Columns of a backward tile: those of a wide block, or `free` ones where blocks are narrow.
+fn backward_cols(w: &Matrix<'_>, free: usize) -> usize {
+    if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { free }
 }
 
 impl Cpu {
@@ -91,27 +94,33 @@ impl Cpu {
         }
         crate::simd::amx::Amx::detect()
     }
+
+    /// The same for attention.
+    #[cfg(target_arch = "x86_64")]
+    fn attention_tiles_for(&self, sight: &core_attention::Sight<'_>, a: &Heads) -> Option<crate::simd::amx::Amx> {
+        self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a))
+    }
 }
 
 impl Kernels for Cpu {
     fn prepare(&self, product: Product, x: &[f32], w: &Matrix<'_>, had: Form, room: &mut [u8]) -> Form {
         let depth = if product == Product::Forward { w.cols } else { w.rows };
+        let tokens = x.len() / depth.max(1);
         #[cfg(target_arch = "x86_64")]
-        if let Some(amx) = self.tiles_for(x.len() / depth.max(1)) {
+        if let Some(amx) = self.tiles_for(tokens) {
             if had == amx::TILES {
                 return had;
             }
             return amx::round(self, amx, x, depth, room).map_or(Form::NONE, |()| amx::TILES);
         }
         #[cfg(target_arch = "aarch64")]
-        if let Some(form) = panels::form(self, product, x.len() / depth.max(1), w) {
+        if let Some(form) = panels::form(self, product, tokens, w) {
             return if had == form { had } else { panels::round(self, form, x, depth, room) };
         }
         #[cfg(target_arch = "aarch64")]
-        if let Some(form) = bf16::form(self, product, x.len() / depth.max(1)) {
+        if let Some(form) = bf16::form(self, product, tokens) {
             return if had == form { had } else { bf16::round(self, x, depth, room) };
         }
-        let tokens = x.len() / depth.max(1);
         if product == Product::Forward && self.precision() == Precision::Fast && int8::takes(tokens, w) {
             if had == int8::ROUNDED {
                 return had;
@@ -142,10 +151,10 @@ impl Kernels for Cpu {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
             let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
-            let cols = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, amx::GATHERED.1);
-            return (rows, if w.ty.block_len() > 64 { 256 } else { cols });
+            let free = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, amx::GATHERED.1);
+            return (rows, backward_cols(w, free));
         }
-        let cols = if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { 64 };
+        let cols = backward_cols(w, 64);
         #[cfg(target_arch = "aarch64")]
         if bf16::form(self, Product::Backward, tokens).is_some() {
             return (tokens.next_multiple_of(8).min(256), cols);
@@ -162,15 +171,14 @@ impl Kernels for Cpu {
     }
 
     fn linear(&self, tile: &mut Tile<'_>, x: &[f32], prepared: Prepared<'_>, w: &Matrix<'_>, bias: Option<&[f32]>, alpha: f32, into: Into) {
+        // Decided by the whole operation's tokens, not by the tile's.
+        let tokens = x.len() / w.cols.max(1);
         #[cfg(target_arch = "x86_64")]
-        if prepared.form == amx::TILES
-            && let Some(token) = self.tiles_for(x.len() / w.cols.max(1))
-            && let Some(x) = amx::tiles(prepared.bytes, x.len() / w.cols.max(1), w.cols)
+        if let Some(token) = self.tiles_for(tokens)
+            && let Some(x) = amx::tiles(prepared, tokens, w.cols)
         {
             return token.vectorize(amx::Forward { amx: token, tile, x, w, bias, alpha, into });
         }
-        // Decided by the whole operation's tokens, not by the tile's.
-        let tokens = x.len() / w.cols.max(1);
         #[cfg(target_arch = "aarch64")]
         if panels::forward(tile, prepared, tokens, w, (bias, alpha, into)) {
             return;
@@ -195,15 +203,15 @@ impl Kernels for Cpu {
     }
 
     fn linear_backward(&self, tile: &mut Tile<'_>, dy: &[f32], prepared: Prepared<'_>, w: &Matrix<'_>, alpha: f32, into: Into) {
+        let tokens = dy.len() / w.rows.max(1);
         #[cfg(target_arch = "x86_64")]
-        if prepared.form == amx::TILES
-            && let Some(token) = self.tiles_for(dy.len() / w.rows.max(1))
-            && let Some(dy) = amx::tiles(prepared.bytes, dy.len() / w.rows.max(1), w.rows)
+        if let Some(token) = self.tiles_for(tokens)
+            && let Some(dy) = amx::tiles(prepared, tokens, w.rows)
         {
             return token.vectorize(amx::Backward { amx: token, tile, dy, w, alpha, into });
         }
         #[cfg(target_arch = "aarch64")]
-        if bf16::backward(tile, prepared, dy.len() / w.rows.max(1), w, (alpha, into)) {
+        if bf16::backward(tile, prepared, tokens, w, (alpha, into)) {
             return;
         }
         if let Err(op) = dispatch(self.isa(), linear::Backward { tile, dy, w, alpha, into }) {
@@ -212,14 +220,13 @@ impl Kernels for Cpu {
     }
 
     fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
-        if n.min(k) <= narrow::NARROW {
-            let op = narrow::Outer { tile, dy, x, n, k, alpha };
-            if let Err(op) = dispatch(self.isa(), op) {
-                ops::linear::outer(op.tile, dy, x, n, k, alpha);
-            }
-            return;
-        }
-        if let Err(op) = dispatch(self.isa(), linear::Outer { tile, dy, x, n, k, alpha }) {
+        let op = linear::Outer { tile, dy, x, n, k, alpha };
+        let left = if n.min(k) <= narrow::NARROW {
+            dispatch(self.isa(), narrow::Narrow(op)).map_err(|narrow::Narrow(op)| op)
+        } else {
+            dispatch(self.isa(), op)
+        };
+        if let Err(op) = left {
             ops::linear::outer(op.tile, dy, x, n, k, alpha);
         }
     }
@@ -237,21 +244,23 @@ impl Kernels for Cpu {
         sight: &core_attention::Sight<'_>,
         a: &Heads,
     ) {
+        let op = attention::Forward { o, lse, q, kv, sight, a };
         #[cfg(target_arch = "x86_64")]
-        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
-            return amx.vectorize(attention_tiles::Forward { amx, o, lse, q, kv, sight, a });
+        if let Some(amx) = self.attention_tiles_for(sight, a) {
+            return amx.vectorize(attention_tiles::Tiled { amx, op });
         }
-        if let Err(op) = dispatch(self.isa(), attention::Forward { o, lse, q, kv, sight, a }) {
+        if let Err(op) = dispatch(self.isa(), op) {
             core_attention::forward_tile(op.o, op.lse, q, kv, sight, a);
         }
     }
 
     fn attention_backward_q(&self, dq: &mut Tile<'_>, f: &core_attention::Forward<'_>, sight: &core_attention::Sight<'_>, a: &Heads) {
+        let op = attention::BackwardQ { dq, f, sight, a };
         #[cfg(target_arch = "x86_64")]
-        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
-            return amx.vectorize(attention_tiles::BackwardQ { amx, dq, f, sight, a });
+        if let Some(amx) = self.attention_tiles_for(sight, a) {
+            return amx.vectorize(attention_tiles::Tiled { amx, op });
         }
-        if let Err(op) = dispatch(self.isa(), attention::BackwardQ { dq, f, sight, a }) {
+        if let Err(op) = dispatch(self.isa(), op) {
             core_attention::backward_q_tile(op.dq, f, sight, a);
         }
     }
@@ -264,11 +273,12 @@ impl Kernels for Cpu {
         sight: &core_attention::Sight<'_>,
         a: &Heads,
     ) {
+        let op = attention::BackwardKv { dk, dv, f, sight, a };
         #[cfg(target_arch = "x86_64")]
-        if let Some(amx) = self.tiles_for(sight.first.len()).filter(|_| attention_tiles::takes(a)) {
-            return amx.vectorize(attention_tiles::BackwardKv { amx, dk, dv, f, sight, a });
+        if let Some(amx) = self.attention_tiles_for(sight, a) {
+            return amx.vectorize(attention_tiles::Tiled { amx, op });
         }
-        if let Err(op) = dispatch(self.isa(), attention::BackwardKv { dk, dv, f, sight, a }) {
+        if let Err(op) = dispatch(self.isa(), op) {
             core_attention::backward_kv_tile(op.dk, op.dv, f, sight, a);
         }
     }

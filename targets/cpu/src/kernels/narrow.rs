@@ -3,8 +3,8 @@
 //! The narrow side's numbers are spread over vectors of the wide side, so that nothing is packed. Every element is summed over tokens one after the other.
 #![allow(unsafe_code)]
 
+use super::linear::Outer;
 use crate::simd::{Op, Simd};
-use attune_core::target::split::Tile;
 
 /// The most rows, or columns, of a narrow weight.
 pub(super) const NARROW: usize = 16;
@@ -13,15 +13,8 @@ const AT_ONCE: usize = 8;
 /// Elements of the wide side in a piece.
 pub(super) const PIECE: usize = 128;
 
-/// As core's `ops::linear::outer`; dy: `[T, n]`, x: `[T, k]`.
-pub(super) struct Outer<'a, 't> {
-    pub(super) tile: &'a mut Tile<'t>,
-    pub(super) dy: &'a [f32],
-    pub(super) x: &'a [f32],
-    pub(super) n: usize,
-    pub(super) k: usize,
-    pub(super) alpha: f32,
-}
+/// The product of a narrow weight.
+pub(super) struct Narrow<'a, 't>(pub(super) Outer<'a, 't>);
 
 /// One side of the product: rows of `stride` numbers, from column `start`.
 #[derive(Clone, Copy)]
@@ -32,12 +25,12 @@ struct Side<'a> {
     len: usize,
 }
 
-impl Op for Outer<'_, '_> {
+impl Op for Narrow<'_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Outer { tile, dy, x, n, k, alpha } = self;
+        let Outer { tile, dy, x, n, k, alpha } = self.0;
         let (rows, cols) = (tile.rows(), tile.cols());
         let left = Side { rows: dy, stride: n, start: rows.start, len: rows.len() };
         let right = Side { rows: x, stride: k, start: cols.start, len: cols.len() };

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::linear::begin;
+use super::part_of;
 use crate::simd::panels::{GROUP_BYTES, Multiply, Panel, ROWS, Room, TOKENS, X_BYTES, pack, parts};
 use crate::simd::{DotProd, I8mm, Op, Sdot, Simd, Smmla, panels};
 use crate::{Cpu, Isa, Precision};
@@ -50,10 +51,7 @@ pub(super) fn tile(tokens: usize, w: &Matrix<'_>, work: usize) -> (usize, usize)
 
 /// The part of the room that `tokens` tokens take, from its first multiple of 64 on.
 fn part(room: &[u8], tokens: usize, depth: usize) -> Option<core::ops::Range<usize>> {
-    let start = room.as_ptr().align_offset(64);
-    let len = tokens.div_ceil(TOKENS).checked_mul(depth / GROUP * BLOCK_BYTES)?;
-    let end = start.checked_add(len)?;
-    (room.len() >= end).then_some(start..end)
+    part_of(room, tokens.div_ceil(TOKENS).checked_mul(depth / GROUP * BLOCK_BYTES)?)
 }
 
 /// Rounds `x: [tokens, depth]` into the room; gives the form that it has then, which is none where the room is too small.

@@ -22,7 +22,10 @@ pub(super) trait Small: IntegerBlock {
     /// The scale.
     fn d(&self) -> Half;
     /// The minimum; the scale where there is none.
-    fn m(&self) -> Half;
+    #[inline(always)]
+    fn m(&self) -> Half {
+        self.d()
+    }
 
     /// The integers.
     #[inline(always)]
@@ -126,11 +129,6 @@ impl Small for Q8_0Block {
     fn d(&self) -> Half {
         self.d
     }
-
-    #[inline(always)]
-    fn m(&self) -> Half {
-        self.d
-    }
 }
 
 impl Small for Q4_0Block {
@@ -145,11 +143,6 @@ impl Small for Q4_0Block {
 
     #[inline(always)]
     fn d(&self) -> Half {
-        self.d
-    }
-
-    #[inline(always)]
-    fn m(&self) -> Half {
         self.d
     }
 }
@@ -187,11 +180,6 @@ impl Small for Q5_0Block {
 
     #[inline(always)]
     fn d(&self) -> Half {
-        self.d
-    }
-
-    #[inline(always)]
-    fn m(&self) -> Half {
         self.d
     }
 }
