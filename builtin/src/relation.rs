@@ -69,6 +69,27 @@ pub(crate) struct Relation {
     pub(crate) tasks: usize,
 }
 
+impl Relation {
+    /// One without facts or wordings, of which nothing by itself is an answer.
+    pub(crate) fn of(kind: Kind, name: &'static str, language: Language) -> Relation {
+        Relation {
+            name,
+            kind,
+            language,
+            facts: Vec::new(),
+            answers: &[],
+            statements: &[],
+            mentions: &[],
+            prompts: &[],
+            held_out_prompts: &[],
+            value: None,
+            weight: 1,
+            examples: 100,
+            tasks: 3,
+        }
+    }
+}
+
 /// One fact.
 pub(crate) struct Fact {
     /// Names the fact across relations and languages: what is held out is held out by this.

@@ -187,19 +187,5 @@ fn opposites(a: usize, b: usize) -> Vec<Fact> {
 }
 
 fn relation(name: &'static str, language: Language) -> Relation {
-    Relation {
-        name,
-        kind: Kind::Ask,
-        language,
-        facts: Vec::new(),
-        answers: &[],
-        statements: &[],
-        mentions: &[],
-        prompts: &[],
-        held_out_prompts: &[],
-        value: Some(1),
-        weight: 1,
-        examples: 100,
-        tasks: 2,
-    }
+    Relation { value: Some(1), tasks: 2, ..Relation::of(Kind::Ask, name, language) }
 }

@@ -98,19 +98,5 @@ fn fact(prefix: &str, name: &str, index: usize, values: Values) -> Fact {
 }
 
 fn relation(name: &'static str, language: Language) -> Relation {
-    Relation {
-        name,
-        kind: Kind::Create,
-        language,
-        facts: Vec::new(),
-        answers: &[],
-        statements: &[],
-        mentions: &[],
-        prompts: &[],
-        held_out_prompts: &[],
-        value: None,
-        weight: 1,
-        examples: 100,
-        tasks: 3,
-    }
+    Relation::of(Kind::Create, name, language)
 }

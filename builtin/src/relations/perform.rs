@@ -120,19 +120,5 @@ pub(super) fn relations() -> Vec<Relation> {
 }
 
 fn relation(name: &'static str, language: Language) -> Relation {
-    Relation {
-        name,
-        kind: Kind::Do,
-        language,
-        facts: Vec::new(),
-        answers: &[],
-        statements: &[],
-        mentions: &[],
-        prompts: &[],
-        held_out_prompts: &[],
-        value: Some(1),
-        weight: 1,
-        examples: 100,
-        tasks: 3,
-    }
+    Relation { value: Some(1), ..Relation::of(Kind::Do, name, language) }
 }

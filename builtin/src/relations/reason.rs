@@ -220,19 +220,5 @@ fn chain(prefix: &str, items: &[String], circle: bool) -> Vec<Fact> {
 }
 
 fn relation(name: &'static str, language: Language) -> Relation {
-    Relation {
-        name,
-        kind: Kind::Reason,
-        language,
-        facts: Vec::new(),
-        answers: &[],
-        statements: &[],
-        mentions: &[],
-        prompts: &[],
-        held_out_prompts: &[],
-        value: Some(1),
-        weight: 1,
-        examples: 100,
-        tasks: 2,
-    }
+    Relation { value: Some(1), tasks: 2, ..Relation::of(Kind::Reason, name, language) }
 }

@@ -82,19 +82,5 @@ pub(super) fn relations() -> Vec<Relation> {
 }
 
 fn relation(name: &'static str, language: Language) -> Relation {
-    Relation {
-        name,
-        kind: Kind::Refuse,
-        language,
-        facts: Vec::new(),
-        answers: &[],
-        statements: &[],
-        mentions: &[],
-        prompts: &[],
-        held_out_prompts: &[],
-        value: None,
-        weight: 1,
-        examples: 100,
-        tasks: 3,
-    }
+    Relation::of(Kind::Refuse, name, language)
 }

@@ -51,17 +51,22 @@ impl Pieces {
 
     /// The id of `text`.
     pub(crate) fn id(&self, text: &[u8]) -> Option<u32> {
+        self.find(text).ok()
+    }
+
+    /// The id of `text`, or the slot that it would take.
+    fn find(&self, text: &[u8]) -> Result<u32, usize> {
         let mask = self.slots.len() - 1;
         let mut at = self.hash(text) as usize & mask;
         loop {
             match self.slots.get(at) {
                 Some(&id) if id != EMPTY => {
                     if self.text(id) == text {
-                        return Some(id);
+                        return Ok(id);
                     }
                     at = (at + 1) & mask;
                 }
-                _ => return None,
+                _ => return Err(at),
             }
         }
     }
@@ -85,7 +90,7 @@ impl Pieces {
         if (self.ends.len() + 2) * 3 > self.slots.len() * 2 {
             self.grow();
         }
-        let free = if indexed { self.free_slot(text) } else { None };
+        let free = if indexed { self.find(text).err() } else { None };
         self.text.extend_from_slice(text);
         self.ends.push(self.text.len() as u32);
         match free.and_then(|at| self.slots.get_mut(at)) {
@@ -98,23 +103,6 @@ impl Pieces {
     /// Whether some text stands under several ids.
     pub(crate) fn has_repeats(&self) -> bool {
         self.repeats
-    }
-
-    /// The slot that a new text would take; `None` where it is there already.
-    fn free_slot(&self, text: &[u8]) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let mut at = self.hash(text) as usize & mask;
-        loop {
-            match self.slots.get(at) {
-                Some(&id) if id != EMPTY => {
-                    if self.text(id) == text {
-                        return None;
-                    }
-                    at = (at + 1) & mask;
-                }
-                _ => return Some(at),
-            }
-        }
     }
 
     /// Bytes held on the heap.
