@@ -51,6 +51,9 @@ pub enum Error {
     /// A checkpoint that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::Error),
+    /// A feedback store that cannot be read or written.
+    #[error(transparent)]
+    Feedback(#[from] crate::feedback::Error),
     /// The model file has no tokenizer, and something needs one.
     #[error("{name} has no tokenizer (tokenizer.ggml.model): expected one to read text; give the data as input_ids and labels instead")]
     NoTokenizer {

@@ -21,6 +21,9 @@
 //! # [`tuner`] and [`job`]: learning
 //! A [`Tuner`](tuner::Tuner) makes updates; a [`Job`](job::Job) runs one to its end within a folder, with a log, checkpoints and a report.
 //!
+//! # [`feedback`]: what people made of the answers
+//! A [`Store`](feedback::Store) is a log of prompts, answers, thumbs, edits and rankings on disk, from which preference data are built.
+//!
 //! # [`plan`] and [`memory`]: memory before it is taken, and as it is
 //!
 //! # [`adapter`] and [`checkpoint`]: files
@@ -36,6 +39,7 @@ pub mod data;
 pub mod doc;
 pub mod encode;
 mod error;
+pub mod feedback;
 mod files;
 pub mod inspect;
 pub mod job;

@@ -19,6 +19,10 @@ mod parse;
 mod record;
 mod split;
 
+pub(crate) use json::{Problem, describe, parse_object};
+pub(crate) use message::{messages_from, tools_from};
+pub(crate) use parse::ids;
+
 pub use dataset::{BadRecord, DataError, Dataset, Survey};
 pub use format::Format;
 pub use message::Message;

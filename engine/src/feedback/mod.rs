@@ -1,0 +1,21 @@
+//! The feedback store: an append-only log of what happened between a person and a model, from which preference tuning builds its data.
+//!
+//! - [`Store`] appends [`Event`]s to a file: a prompt, an answer, a thumb, an edit, a ranking. What it has acknowledged survives a crash; what it erases
+//!   is gone from the file.
+//! - [`Reader`] reads [`Entry`] by entry, also while somebody writes.
+//!
+//! The file is described byte by byte in `docs/feedback-format.md`.
+
+mod error;
+mod event;
+mod frame;
+mod read;
+mod rewrite;
+mod store;
+
+pub use error::Error;
+pub use event::{Context, Entry, Event, MAX_NAME_BYTES, MAX_RANKED, Thumb};
+pub use frame::MAX_ENTRY_BYTES;
+pub use read::{Damage, Place, Reader};
+pub use rewrite::{Erase, Erased};
+pub use store::{Durability, Store, StoreOptions, WhenFull};
