@@ -138,13 +138,12 @@ impl Store {
         let end = reader.bytes() - damage.unfinished;
         let next_id = reader.next_id();
         let mut store = Store { path, file, _lock: lock, options, known, next_id, end, damage, dropped: 0, broken: false };
-        if store.damage.unfinished > 0 {
-            store.cut().map_err(Error::io(&store.path, "cutting off an unfinished entry"))?;
-        }
         if store.damage.header {
             let damage = store.damage.clone();
             store.rewrite(|_| true)?;
             store.damage = damage;
+        } else if store.damage.unfinished > 0 {
+            store.cut().map_err(Error::io(&store.path, "cutting off an unfinished entry"))?;
         }
         if store.damage != Damage::default() {
             tracing::warn!("{}: {}", store.path.display(), store.damage);
