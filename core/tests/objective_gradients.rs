@@ -5,11 +5,14 @@ mod common;
 
 use attune_core::objective::cpo::{self, Cpo};
 use attune_core::objective::dpo::{self, Divergence, Dpo};
+use attune_core::objective::grpo::{self, Grpo};
 use attune_core::objective::kto::{self, Kto};
 use attune_core::objective::orpo::{Likelihood, Orpo};
 use attune_core::objective::ranking::PlackettLuce;
+use attune_core::objective::reward::BradleyTerry;
+use attune_core::objective::rloo::Rloo;
 use attune_core::objective::simpo::SimPo;
-use attune_core::objective::{Answer, Method, Pair, Total};
+use attune_core::objective::{Answer, Method, Pair, Reinforce, Sample, Total, sft};
 use common::{Draw, derivative, is_derivative};
 
 const CASES: u64 = 200;
@@ -143,4 +146,130 @@ fn ranking_coefficients_are_the_derivatives_of_the_loss() {
             }
         }
     }
+}
+
+#[test]
+fn weighted_likelihood_coefficients_are_the_derivatives_of_the_loss() {
+    let mut draw = Draw::new(4);
+    let total = Total { examples: 0, tokens: 91 };
+    for _ in 0..CASES {
+        let (answer, weight) = (draw.answer(), draw.between(0.0, 3.0));
+        let said = sft::loss(&answer, weight, &total).unwrap();
+        let moved = |x: f64| sft::loss(&Answer { sum: answer.sum + x, ..answer }, weight, &total).unwrap().loss;
+        is_derivative(&format!("{answer:?} times {weight}"), said.coef, derivative(moved, 0.0, H), said.loss);
+    }
+}
+
+#[test]
+fn score_slopes_are_the_derivatives_of_the_loss() {
+    let mut draw = Draw::new(5);
+    let total = Total { examples: 3, tokens: 0 };
+    for center_rewards_coefficient in [None, Some(0.01), Some(0.5)] {
+        let method = BradleyTerry { center_rewards_coefficient };
+        for _ in 0..CASES {
+            let (c, r, margin) = (draw.between(-6.0, 6.0), draw.between(-6.0, 6.0), draw.between(-1.0, 3.0));
+            let said = method.pair(c, r, margin, &total).unwrap();
+            let moved = |dc: f64, dr: f64| method.pair(c + dc, r + dr, margin, &total).unwrap().loss;
+            is_derivative("chosen", said.chosen, derivative(|x| moved(x, 0.0), 0.0, H), said.loss);
+            is_derivative("rejected", said.rejected, derivative(|x| moved(0.0, x), 0.0, H), said.loss);
+        }
+        for length in [1, 2, 3, 7] {
+            let scores: Vec<f64> = (0..length).map(|_| draw.between(-5.0, 5.0)).collect();
+            let mut coef = vec![0.0; length];
+            let loss = method.ranking(&scores, &total, &mut coef).unwrap();
+            for k in 0..length {
+                let moved = |x: f64| {
+                    let mut scores = scores.clone();
+                    scores[k] += x;
+                    method.ranking(&scores, &total, &mut vec![0.0; length]).unwrap()
+                };
+                is_derivative(&format!("{k} of {scores:?}"), coef[k], derivative(moved, 0.0, H), loss);
+            }
+        }
+    }
+}
+
+/// Every objective of reinforcement, in every variant that its options have.
+fn policies() -> Vec<Reinforce> {
+    let mut methods =
+        vec![Reinforce::Rloo(Rloo::default()), Reinforce::Rloo(Rloo { epsilon: 0.05, epsilon_high: Some(0.4), ..Rloo::default() })];
+    for loss_type in grpo::Loss::ALL {
+        for importance_sampling_level in grpo::Level::ALL {
+            for use_bias_correction_kl in [true, false] {
+                for (beta, delta) in [(0.0, None), (0.1, None), (0.5, Some(1.5))] {
+                    methods.push(Reinforce::Grpo(Grpo {
+                        loss_type,
+                        importance_sampling_level,
+                        use_bias_correction_kl,
+                        beta,
+                        delta,
+                        epsilon: 0.1,
+                        epsilon_high: Some(0.28),
+                        ..Grpo::default()
+                    }));
+                }
+            }
+        }
+    }
+    methods
+}
+
+/// Log-probabilities that f32 holds exactly, as it does what a finite difference adds to them.
+fn drawn(draw: &mut Draw, n: usize, low: f64, high: f64) -> Vec<f32> {
+    (0..n).map(|_| ((draw.between(low, high) * 256.0).round() / 256.0) as f32).collect()
+}
+
+#[test]
+fn policy_coefficients_are_the_derivatives_of_the_loss() {
+    let mut draw = Draw::new(6);
+    let total = Total { examples: 4, tokens: 37 };
+    let (mut compared, mut still) = (0, 0);
+    for method in policies() {
+        for _ in 0..CASES / 4 {
+            let n = draw.between(1.0, 7.0) as usize;
+            let logprobs = drawn(&mut draw, n, -4.0, -0.1);
+            let mut moved = |far: f64| -> Vec<f32> { drawn(&mut draw, n, -far, far).iter().zip(&logprobs).map(|(d, lp)| lp + d).collect() };
+            let (old, reference) = (moved(0.5), moved(1.0));
+            let advantage = draw.between(-2.0, 2.0);
+            let at = |lp: &[f32]| {
+                let mut coef = vec![0.0; n];
+                let sample = Sample { logprobs: lp, old: Some(&old), reference: Some(&reference), advantage };
+                (method.loss(&sample, &total, &mut coef).unwrap(), coef)
+            };
+            let (said, coef) = at(&logprobs);
+            for t in 0..n {
+                let shifted = |x: f64| {
+                    let mut lp = logprobs.clone();
+                    lp[t] += x as f32;
+                    at(&lp)
+                };
+                // Where a ratio enters or leaves the clip between the points, there is no derivative.
+                let h = 1.0 / 128.0;
+                let clips = |x: f64| (shifted(x).0.clipped_low, shifted(x).0.clipped_high, shifted(x).1[t] == 0.0);
+                if clips(-h) != clips(h) || near_delta(&method, &logprobs, &old, t) {
+                    continue;
+                }
+                let want = derivative(|x| shifted(x).0.loss, 0.0, h);
+                is_derivative(
+                    &format!("{method:?}, token {t} of {logprobs:?}, {old:?}, {reference:?}, A = {advantage}"),
+                    f64::from(coef[t]),
+                    want,
+                    said.loss,
+                );
+                (compared, still) = (compared + 1, still + usize::from(coef[t] == 0.0));
+            }
+        }
+    }
+    assert!(compared > 5000 && still > 100, "{compared} compared, {still} of them clipped");
+}
+
+/// Whether the bound of bad answers' ratios lies between the points that a finite difference looks at.
+fn near_delta(method: &Reinforce, logprobs: &[f32], old: &[f32], t: usize) -> bool {
+    let Reinforce::Grpo(Grpo { delta: Some(delta), importance_sampling_level: level, .. }) = method else { return false };
+    let changes = logprobs.iter().zip(old).map(|(lp, old)| f64::from(lp - old));
+    let change = match level {
+        grpo::Level::Token => f64::from(logprobs[t] - old[t]),
+        grpo::Level::Sequence => changes.sum::<f64>() / logprobs.len() as f64,
+    };
+    (change - delta.ln()).abs() < 0.01
 }

@@ -19,16 +19,22 @@
 pub mod cpo;
 pub mod cross_entropy;
 pub mod dpo;
+pub mod grpo;
 pub mod kto;
 mod method;
 mod metrics;
 pub mod orpo;
+mod policy;
 pub mod ranking;
+pub mod reward;
+pub mod rloo;
 mod scalar;
+pub mod sft;
 pub mod simpo;
 
 pub use method::{Data, Method};
 pub use metrics::{Mean, Metrics};
+pub use policy::{PolicyMetrics, Reinforce, Sample, SampleLoss};
 
 use crate::{Error, Result};
 
