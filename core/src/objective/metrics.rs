@@ -1,5 +1,6 @@
 //! What a preference update says of itself, under the names that TRL logs.
 
+use super::ranking::RankingLoss;
 use super::scalar::log_sigmoid;
 use super::{Answer, AnswerLoss, Pair, PairLoss};
 
@@ -15,6 +16,12 @@ impl Mean {
     pub fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
+    }
+
+    /// Takes in `right` ones and `all − right` zeros.
+    pub fn share(&mut self, right: u64, all: u64) {
+        self.sum += right as f64;
+        self.count += all;
     }
 
     /// Takes in what another has gathered.
@@ -58,7 +65,7 @@ impl Metrics {
     pub fn pair(&mut self, pair: &Pair, said: &PairLoss) {
         self.chosen_reward.add(said.chosen_reward);
         self.rejected_reward.add(said.rejected_reward);
-        self.accuracy.add(f64::from(u8::from(said.chosen_reward > said.rejected_reward)));
+        self.accuracy.share(u64::from(said.chosen_reward > said.rejected_reward), 1);
         self.chosen_logps.add(pair.chosen.sum);
         self.rejected_logps.add(pair.rejected.sum);
         if let Some(odds) = said.log_odds {
@@ -79,6 +86,20 @@ impl Metrics {
         };
         reward.add(said.reward);
         logps.add(answer.sum);
+    }
+
+    /// Takes in a ranking and what an objective said of it: its best answer as chosen, the others in the mean as rejected, and the order of all
+    /// its pairs. A list of one, which has neither, is left out.
+    pub fn ranking(&mut self, answers: &[Answer], said: &RankingLoss) {
+        let [best, others @ ..] = answers else { return };
+        if others.is_empty() {
+            return;
+        }
+        self.chosen_reward.add(said.best_reward);
+        self.rejected_reward.add(said.other_reward);
+        self.accuracy.share(said.ordered.0, said.ordered.1);
+        self.chosen_logps.add(best.sum);
+        self.rejected_logps.add(others.iter().map(|a| a.sum).sum::<f64>() / others.len() as f64);
     }
 
     /// Takes in what another has gathered.
@@ -125,6 +146,8 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::Total;
+    use crate::objective::ranking::PlackettLuce;
 
     fn named(metrics: &Metrics, name: &str) -> Option<f64> {
         metrics.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
@@ -144,6 +167,19 @@ mod tests {
         assert_eq!(named(&a, "logps/chosen"), Some(-2.0));
         assert_eq!(named(&a, "nll_loss"), Some(1.0));
         assert_eq!(named(&a, "kl"), None);
+    }
+
+    #[test]
+    fn a_ranking_counts_the_order_of_all_its_pairs() {
+        let answer = |sum: f64| Answer { sum, tokens: 1, reference: 0.0 };
+        let answers = [answer(-1.0), answer(-4.0), answer(-2.0)];
+        let (mut metrics, total, method) = (Metrics::default(), Total { examples: 1, tokens: 0 }, PlackettLuce { beta: 1.0 });
+        metrics.ranking(&answers, &method.loss(&answers, &total, &mut [0.0; 3]).unwrap());
+        metrics.ranking(&answers[..1], &method.loss(&answers[..1], &total, &mut [0.0]).unwrap());
+        assert_eq!(named(&metrics, "rewards/accuracies"), Some(2.0 / 3.0));
+        assert_eq!(named(&metrics, "rewards/chosen"), Some(-1.0));
+        assert_eq!(named(&metrics, "rewards/margins"), Some(2.0));
+        assert_eq!(named(&metrics, "logps/rejected"), Some(-3.0));
     }
 
     #[test]

@@ -17,9 +17,9 @@ use core::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Likelihood {
     /// The chosen answer alone: the paper's form, and what supervised tuning learns.
-    #[default]
     Completion,
     /// Prompt and chosen answer: TRL's form.
+    #[default]
     Sequence,
 }
 

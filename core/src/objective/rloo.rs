@@ -38,8 +38,7 @@ impl Rloo {
     /// [`Error::BadOption`] names the one that does not.
     pub fn check(&self) -> Result<()> {
         not_negative("beta", self.beta)?;
-        // Neither bound is a number that is not one: such a comparison is false.
-        if self.reward_clip_range.is_some_and(|(low, high)| !(low <= high)) {
+        if self.reward_clip_range.is_some_and(|(low, high)| low.is_nan() || high.is_nan() || low > high) {
             return Err(Error::BadOption { option: "reward_clip_range", expected: "two numbers, the lower first" });
         }
         Clip::new(self.epsilon, self.epsilon_high, None).map(|_| ())
