@@ -2,6 +2,7 @@
 
 use super::event::{Line, parse};
 use super::frame::{self, Begin, Found, Scanner};
+use super::store::HIGHEST;
 use super::{Entry, Error};
 use serde::Serialize;
 use std::fs::File;
@@ -107,7 +108,7 @@ impl Reader {
         let mut next_id = 1;
         if metadata.len() > 0 {
             match frame::begin(&mut file).map_err(Error::io(path, "reading"))? {
-                Begin::Whole(next) => next_id = next.max(1),
+                Begin::Whole(next) => next_id = next.clamp(1, HIGHEST),
                 Begin::Damaged => damage.header = true,
                 Begin::Version(found) => return Err(Error::Version { path: path.to_path_buf(), expected: frame::VERSION, found }),
                 Begin::Other => return Err(Error::NotFeedback { path: path.to_path_buf() }),
@@ -149,7 +150,7 @@ impl Reader {
                 Ok(Found::Record { offset, skipped }) => {
                     self.damage.add(offset - skipped, skipped);
                     // Ids rise; one that does not was not written there.
-                    match Line::parse(self.scanner.text()).map(|line| line.id).filter(|id| *id > self.highest && *id < u64::MAX) {
+                    match Line::parse(self.scanner.text()).map(|line| line.id).filter(|id| *id > self.highest && *id < HIGHEST) {
                         Some(id) => {
                             self.highest = id;
                             return Ok(Some(offset));

@@ -3,12 +3,16 @@
 use super::event::Line;
 use super::frame::{self, HEAD, HEADER, MAX_FRAME};
 use super::{Context, Damage, Entry, Error, Event, Reader};
+use crate::data::Passage;
 use crate::files;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Ids stay below this, so that every program that reads JSON gets them right.
+pub(super) const HIGHEST: u64 = 1 << 53;
 
 /// What to do when an entry would make the file pass its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +66,13 @@ pub(super) enum Kind {
     Prompt,
     Answer,
     Verdict,
+}
+
+/// Entries that are to be written together.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) bytes: Vec<u8>,
+    known: Vec<Known>,
 }
 
 /// A store that is open for writing. There is one at a time; readers need not wait for it.
@@ -168,29 +179,35 @@ impl Store {
     /// # Errors
     /// As [`append`](Self::append); then none of them is in the file.
     pub fn append_all(&mut self, events: impl IntoIterator<Item = (Event, Context)>) -> Result<Vec<u64>, Error> {
-        let (mut bytes, mut ids) = (Vec::new(), Vec::new());
-        let before = self.known.len();
-        let left = u64::MAX - self.next_id;
-        let prepared = events.into_iter().try_for_each(|(event, context)| {
-            let id = self.next_id.saturating_add(ids.len() as u64);
-            let entry =
-                Entry { id, time: context.time.unwrap_or_else(now), conversation: context.conversation, source: context.source, event };
-            if ids.len() as u64 >= left {
-                return Err(Error::event("the store", "an id that was never given", "none left; begin a new store"));
-            }
-            self.refer(&entry)?;
-            let text = entry.checked()?;
-            bytes.extend_from_slice(&frame::head(text.as_bytes()));
-            bytes.extend_from_slice(text.as_bytes());
-            ids.push(id);
-            Ok(())
-        });
-        let new = self.known.split_off(before);
-        prepared?;
-        self.room(bytes.len() as u64, &new)?;
-        self.write(&bytes)?;
-        self.known.extend(new);
-        self.next_id = self.next_id.saturating_add(ids.len() as u64);
+        let mut staged = Staged::default();
+        for ((event, context), id) in events.into_iter().zip(self.next_id..) {
+            let time = context.time.unwrap_or_else(now);
+            self.stage(&mut staged, &Entry { id, time, conversation: context.conversation, source: context.source, event })?;
+        }
+        self.commit(staged)
+    }
+
+    /// Checks an entry and puts it with those that are to be written together. Ids rise.
+    pub(super) fn stage(&self, staged: &mut Staged, entry: &Entry) -> Result<(), Error> {
+        if entry.id >= HIGHEST {
+            return Err(Error::event("the store", format!("ids below {HIGHEST}"), "no more of them; begin a new store"));
+        }
+        let known = self.refer(staged, entry)?;
+        let text = entry.checked()?;
+        staged.bytes.extend_from_slice(&frame::head(text.as_bytes()));
+        staged.bytes.extend_from_slice(text.as_bytes());
+        staged.known.push(known);
+        Ok(())
+    }
+
+    /// Writes what was staged; gives the ids.
+    pub(super) fn commit(&mut self, staged: Staged) -> Result<Vec<u64>, Error> {
+        let Some(last) = staged.known.last().copied() else { return Ok(Vec::new()) };
+        self.room(staged.bytes.len() as u64, &staged.known)?;
+        self.write(&staged.bytes)?;
+        let ids = staged.known.iter().map(|known| known.id).collect();
+        self.known.extend(staged.known);
+        self.next_id = last.id + 1;
         Ok(ids)
     }
 
@@ -244,13 +261,19 @@ impl Store {
         &self.path
     }
 
-    /// Checks that what an entry is about is there, and makes the entry known for those behind it in the same batch.
-    fn refer(&mut self, entry: &Entry) -> Result<(), Error> {
+    /// Checks that what an entry is about is there.
+    fn refer(&self, staged: &Staged, entry: &Entry) -> Result<Known, Error> {
         let name = entry.event.name();
+        let kind = match entry.event {
+            Event::Prompt { .. } => Kind::Prompt,
+            Event::Answer { .. } | Event::Edit { .. } | Event::Regenerate { .. } => Kind::Answer,
+            Event::Thumb { .. } | Event::Keep { .. } | Event::Rank { .. } => Kind::Verdict,
+        };
         let wanted = if matches!(entry.event, Event::Answer { .. }) { Kind::Prompt } else { Kind::Answer };
-        let mut prompt = 0;
+        let ids = matches!(entry.event.content(), Some(Passage::Ids(_)));
+        let mut prompt = if kind == Kind::Prompt { entry.id } else { 0 };
         for &id in entry.event.of() {
-            let found = find(&self.known, id);
+            let found = find(&self.known, id).or_else(|| find(&staged.known, id));
             let Some(of) = found.filter(|of| of.kind == wanted && of.prompt != 0) else {
                 let expected = format!("{} that is in the store", if wanted == Kind::Prompt { "a prompt" } else { "an answer" });
                 let found = if found.is_some() { format!("entry {id}, which is none") } else { format!("id {id}, which is not there") };
@@ -259,21 +282,13 @@ impl Store {
             if prompt != 0 && of.prompt != prompt {
                 return Err(Error::event("the rank", format!("answers to one prompt, {prompt}"), format!("one to prompt {}", of.prompt)));
             }
-            let ids = matches!(entry.event.content(), Some(crate::data::Passage::Ids(_)));
             if entry.event.content().is_some() && of.ids != ids {
                 let kind = |ids| if ids { "token ids" } else { "text or turns" };
                 return Err(Error::event(format!("the {name}"), format!("{}, as the prompt has", kind(of.ids)), kind(ids)));
             }
             prompt = of.prompt;
         }
-        let kind = match entry.event {
-            Event::Prompt { .. } => Kind::Prompt,
-            Event::Answer { .. } | Event::Edit { .. } | Event::Regenerate { .. } => Kind::Answer,
-            Event::Thumb { .. } | Event::Keep { .. } | Event::Rank { .. } => Kind::Verdict,
-        };
-        let ids = matches!(entry.event.content(), Some(crate::data::Passage::Ids(_)));
-        self.known.push(Known { id: entry.id, prompt: if kind == Kind::Prompt { entry.id } else { prompt }, kind, ids });
-        Ok(())
+        Ok(Known { id: entry.id, prompt, kind, ids })
     }
 
     /// Makes sure that so many bytes more are within the limit.
