@@ -102,3 +102,12 @@ impl From<attune::tokenizer::TokenizerError> for Failure {
         attune::Error::from(error).into()
     }
 }
+
+impl From<attune::feedback::Error> for Failure {
+    fn from(error: attune::feedback::Error) -> Failure {
+        match error {
+            attune::feedback::Error::Option { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}

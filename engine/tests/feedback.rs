@@ -58,7 +58,7 @@ fn fill(store: &mut Store) -> Vec<u64> {
     add(store, Event::Rank { answers: vec![6, 7, 3, 2] }, &at(13));
     add(store, Event::Prompt { content: Passage::Ids(vec![3, 1, 4]), tools: Vec::new() }, &at(14));
     add(store, Event::Answer { prompt: 10, content: Passage::Ids(vec![]) }, &at(15));
-    add(store, Event::Prompt { content: text("Once upon"), tools: Vec::new() }, &at(u64::MAX));
+    add(store, Event::Prompt { content: text("Once upon"), tools: Vec::new() }, &at((1 << 53) - 1));
     ids
 }
 
@@ -133,7 +133,7 @@ fn events_that_make_no_sense_are_refused_and_leave_nothing() {
         assert!(error.to_string().contains(says), "{event:?}: expected {says:?} in {error}");
         assert!(matches!(error, Error::Event { .. }), "{error:?}");
     }
-    for context in [within("", 1), within(&"x".repeat(257), 1), Context { source: Some(String::new()), ..at(1) }] {
+    for context in [within("", 1), within(&"x".repeat(257), 1), at(1 << 53), Context { source: Some(String::new()), ..at(1) }] {
         assert!(store.append(prompt("x"), &context).is_err(), "{context:?}");
     }
     let all = store.append_all([(prompt("good"), at(1)), (answer(13, "good"), at(1)), (answer(99, "bad"), at(1))]);

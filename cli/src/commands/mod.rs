@@ -5,6 +5,7 @@ mod bench;
 mod data;
 mod demo;
 mod eval;
+mod feedback;
 mod inspect;
 mod logprobs;
 mod plan;
@@ -39,6 +40,9 @@ pub(crate) enum Command {
     /// Look into data sets
     #[command(subcommand)]
     Data(data::Data),
+    /// Keep what people made of the answers
+    #[command(subcommand)]
+    Feedback(feedback::Feedback),
     /// Measure how fast a model answers and learns here, and what the machine could do
     Bench(bench::Bench),
     /// Bring adapters in and out
@@ -59,6 +63,7 @@ impl Command {
             Command::Inspect(command) => command.run(out),
             Command::Tokenize(command) => command.run(out),
             Command::Data(command) => command.run(out),
+            Command::Feedback(command) => command.run(out),
             Command::Bench(command) => command.run(out),
             Command::Adapter(command) => command.run(out),
         }

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::frame::MAX_ENTRY_BYTES;
+use super::store::HIGHEST;
 use crate::data::{Message, Passage, Problem, describe, ids, messages_from, parse_object, tools_from};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -271,8 +272,12 @@ pub(super) fn parse(text: &[u8], line: u64) -> Result<Entry, Problem> {
         0 => return Err(Problem::new("`id` from 1 up", "0")),
         id => id,
     };
+    let time = natural(&map, "time")?;
+    if time >= HIGHEST {
+        return Err(Problem::new("`time` in milliseconds since 1970", format!("{time}")));
+    }
     let name = |key| name_from(&map, key);
-    Ok(Entry { id, time: natural(&map, "time")?, conversation: name("conversation")?, source: name("source")?, event })
+    Ok(Entry { id, time, conversation: name("conversation")?, source: name("source")?, event })
 }
 
 /// What an event's own parts must be.

@@ -71,7 +71,6 @@ pub struct Report {
     /// Examples.
     pub examples: usize,
     /// What the store holds.
-    #[serde(flatten)]
     pub counts: Counts,
     /// Verdicts that say what another one says of the same prompt and answers.
     pub duplicates: usize,

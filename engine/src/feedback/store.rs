@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Ids stay below this, so that every program that reads JSON gets them right.
+/// Ids and times stay below this, so that every program that reads JSON gets them right.
 pub(super) const HIGHEST: u64 = 1 << 53;
 
 /// What to do when an entry would make the file pass its limit.
