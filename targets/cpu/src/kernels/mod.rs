@@ -13,7 +13,7 @@ mod linear;
 mod multiply;
 mod names;
 mod narrow;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod panels;
 mod rows;
 
@@ -113,7 +113,7 @@ impl Kernels for Cpu {
             }
             return amx::round(self, amx, x, depth, room).map_or(Form::NONE, |()| amx::TILES);
         }
-        #[cfg(target_arch = "aarch64")]
+        #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
         if let Some(form) = panels::form(self, product, tokens, w) {
             return if had == form { had } else { panels::round(self, form, x, depth, room) };
         }
@@ -136,9 +136,9 @@ impl Kernels for Cpu {
             let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
             return (rows, (8 * WORK / (rows * w.cols).max(1)).next_multiple_of(32).clamp(32, 256));
         }
-        #[cfg(target_arch = "aarch64")]
-        if panels::form(self, Product::Forward, tokens, w).is_some() {
-            return panels::tile(tokens, w, 4 * WORK);
+        #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+        if let Some(form) = panels::form(self, Product::Forward, tokens, w) {
+            return panels::tile(form, tokens, w, 4 * WORK);
         }
         if tokens <= FEW {
             return (tokens.max(1), self.rows_a_pass(w));
@@ -179,7 +179,7 @@ impl Kernels for Cpu {
         {
             return token.vectorize(amx::Forward { amx: token, tile, x, w, bias, alpha, into });
         }
-        #[cfg(target_arch = "aarch64")]
+        #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
         if panels::forward(tile, prepared, tokens, w, (bias, alpha, into)) {
             return;
         }

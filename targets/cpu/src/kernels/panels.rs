@@ -1,5 +1,6 @@
-//! `y = x Wᵀ` for many tokens with activations rounded to 8 bits, on AArch64 with FEAT_DotProd or FEAT_I8MM: activations are rounded once for all pieces,
-//! weights decoded once for a tile, to panels of signed bytes. See [`panels`](crate::simd::panels) for how they lie and what a product is.
+//! `y = x Wᵀ` for many tokens with activations rounded to 8 bits, on AArch64 with FEAT_DotProd or FEAT_I8MM and on x86-64 with AVX2 or better, where there are
+//! no tiles (AMX): activations are rounded once for all pieces, weights decoded once for a tile, to panels of signed bytes. See
+//! [`panels`](crate::simd::panels) for how they lie and what a product is.
 //!
 //! An element is summed over the depth in steps of [`DEPTH`] groups, in order, each step's sum added to it by one fused multiplication with `alpha`. So results
 //! depend neither on the cut nor on the instruction set.
@@ -7,8 +8,8 @@
 
 use super::linear::begin;
 use super::part_of;
-use crate::simd::panels::{GROUP_BYTES, Multiply, Panel, ROWS, Room, TOKENS, X_BYTES, pack, parts};
-use crate::simd::{DotProd, I8mm, Op, Sdot, Simd, Smmla, panels};
+use crate::simd::panels::{MAX_TOKENS, Multiply, Panel, Room, WIDE, parts};
+use crate::simd::{Op, Simd};
 use crate::{Cpu, Isa, Precision};
 use attune_core::ops::linear::Matrix;
 use attune_core::quant::q8::GROUP;
@@ -19,23 +20,86 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 /// So many tokens are worth a panel.
-const MANY: usize = 4;
-/// Groups of a panel: what is packed and read again for every four tokens stays in the nearest cache.
+const MANY: usize = if cfg!(target_arch = "aarch64") { 4 } else { super::few::FEW + 1 };
+/// Groups of a panel: what is packed and read again for every block of tokens stays in the nearest cache.
 pub(super) const DEPTH: usize = 32;
-/// Panels that are packed at once.
-const PANELS: usize = 2;
-/// Bytes of a group of four tokens with its factors.
-const BLOCK_BYTES: usize = X_BYTES + 2 * 4 * TOKENS;
+/// Bytes that a group of a token takes with its factors.
+const TOKEN_BYTES: usize = GROUP + 2 * 4;
+/// The most tokens of a tile, but for what fills up its last block.
+const MOST: usize = 256;
 
-/// Inputs in the order of `sdot`, and in that of `smmla`: `[T / 4]` blocks of `[K / 32][128]` i8, `[K / 32][4]` scales and `[K / 32][4]` scaled sums.
-const SDOT: Form = Form(0x50);
-const SMMLA: Form = Form(0x51);
+/// Declares what multiplies panels: a form of inputs each, the instruction set's token and the instruction.
+macro_rules! forms {
+    ($($(#[$if:meta])* $form:ident = $number:literal, $token:ident, $multiply:ident;)*) => {
+        $($(#[$if])* const $form: Form = Form($number);)*
+
+        /// Runs an op that is written for any instruction by the one that takes inputs of this form.
+        fn on<W: Work>(form: Form, work: W) -> Option<W::Out> {
+            match form {
+                $($(#[$if])* $form => {
+                    let s = crate::simd::$token::detect()?;
+                    Some(s.vectorize(By::<W, crate::simd::$multiply> { work, multiply: PhantomData }))
+                })*
+                _ => None,
+            }
+        }
+
+        /// Tokens of a block.
+        fn block(form: Form) -> usize {
+            match form {
+                $($(#[$if])* $form => <crate::simd::$multiply as Multiply>::TOKENS,)*
+                _ => 1,
+            }
+        }
+    };
+}
+
+// `[T / TOKENS]` blocks of `[K / 32][32 · TOKENS]` bytes, `[K / 32][TOKENS]` scales and `[K / 32][TOKENS]` scaled sums.
+forms! {
+    #[cfg(target_arch = "aarch64")] SDOT = 0x50, DotProd, Sdot;
+    #[cfg(target_arch = "aarch64")] SMMLA = 0x51, I8mm, Smmla;
+    #[cfg(target_arch = "x86_64")] MADDUBS = 0x52, Avx2, Maddubs;
+    #[cfg(target_arch = "x86_64")] SIGNED = 0x53, Avx2, Signed;
+    #[cfg(target_arch = "x86_64")] VNNI_256 = 0x54, AvxVnni, Vnni256;
+    #[cfg(target_arch = "x86_64")] VNNI_512 = 0x55, Avx512, Vnni512;
+}
+
+/// Work that is written once for all that multiply panels.
+trait Work {
+    type Out;
+    fn run<S: Simd, M: Multiply>(self, s: S) -> Self::Out;
+}
+
+/// Work to be done with an instruction.
+struct By<W, M> {
+    work: W,
+    multiply: PhantomData<M>,
+}
+
+impl<W: Work, M: Multiply> Op for By<W, M> {
+    type Out = W::Out;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> W::Out {
+        self.work.run::<S, M>(s)
+    }
+}
 
 /// The form in which a product's input is multiplied here, if it is.
 pub(super) fn form(cpu: &Cpu, product: Product, tokens: usize, w: &Matrix<'_>) -> Option<Form> {
-    let form = match cpu.isa() {
-        Isa::DotProd => SDOT,
-        Isa::I8mm => SMMLA,
+    let form = match (cpu.isa(), w.ty) {
+        #[cfg(target_arch = "aarch64")]
+        (Isa::DotProd, _) => SDOT,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::I8mm, _) => SMMLA,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, attune_core::quant::Type::Q8_0) => SIGNED,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => MADDUBS,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::AvxVnni, _) => VNNI_256,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, _) => VNNI_512,
         _ => return None,
     };
     let takes = cpu.precision() == Precision::Fast && product == Product::Forward && tokens >= MANY;
@@ -43,60 +107,53 @@ pub(super) fn form(cpu: &Cpu, product: Product, tokens: usize, w: &Matrix<'_>) -
 }
 
 /// Tokens and weight rows of a piece of about `work` multiplications.
-pub(super) fn tile(tokens: usize, w: &Matrix<'_>, work: usize) -> (usize, usize) {
-    let rows = tokens.next_multiple_of(TOKENS).min(256);
-    let step = ROWS * PANELS;
-    (rows, (work / (rows * w.cols).max(1)).next_multiple_of(step).clamp(step, 512))
+pub(super) fn tile(form: Form, tokens: usize, w: &Matrix<'_>, work: usize) -> (usize, usize) {
+    let rows = tokens.div_ceil(tokens.div_ceil(MOST).max(1)).next_multiple_of(block(form));
+    (rows, (work / (rows * w.cols).max(1)).next_multiple_of(WIDE).clamp(WIDE, 512))
 }
 
 /// The part of the room that `tokens` tokens take, from its first multiple of 64 on.
-fn part(room: &[u8], tokens: usize, depth: usize) -> Option<core::ops::Range<usize>> {
-    part_of(room, tokens.div_ceil(TOKENS).checked_mul(depth / GROUP * BLOCK_BYTES)?)
+fn part(room: &[u8], form: Form, tokens: usize, depth: usize) -> Option<core::ops::Range<usize>> {
+    part_of(room, tokens.next_multiple_of(block(form)).checked_mul(depth / GROUP * TOKEN_BYTES)?)
 }
 
 /// Rounds `x: [tokens, depth]` into the room; gives the form that it has then, which is none where the room is too small.
 pub(super) fn round(cpu: &Cpu, form: Form, x: &[f32], depth: usize, room: &mut [u8]) -> Form {
-    let tokens = x.len() / depth;
-    let Some(range) = part(room, tokens, depth) else { return Form::NONE };
-    let len = depth / GROUP * BLOCK_BYTES;
+    let Some(range) = part(room, form, x.len() / depth, depth) else { return Form::NONE };
+    let (tokens, len) = (block(form), block(form) * (depth / GROUP) * TOKEN_BYTES);
     split::rows(cpu, &mut room[range], len, (8192 / depth).max(1), |first, to| {
         for (i, to) in to.chunks_exact_mut(len).enumerate() {
-            let x = &x[(first + i) * TOKENS * depth..];
-            match form {
-                SDOT => DotProd::detect().into_iter().for_each(|s| s.vectorize(Round::<Sdot> { x, depth, to, multiply: PhantomData })),
-                _ => I8mm::detect().into_iter().for_each(|s| s.vectorize(Round::<Smmla> { x, depth, to, multiply: PhantomData })),
-            }
+            on(form, Round { x: &x[(first + i) * tokens * depth..], depth, to });
         }
     });
     form
 }
 
-/// Rounds the first four tokens of `x`, or those that there are.
-struct Round<'a, M> {
+/// Rounds the first block of tokens of `x`, or those that there are.
+struct Round<'a> {
     x: &'a [f32],
     depth: usize,
     to: &'a mut [u8],
-    multiply: PhantomData<M>,
 }
 
-impl<M: Multiply> Op for Round<'_, M> {
+impl Work for Round<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Round { x, depth, to, .. } = self;
+    fn run<S: Simd, M: Multiply>(self, _: S) {
+        let Round { x, depth, to } = self;
         let groups = depth / GROUP;
-        assert!(to.len() >= groups * BLOCK_BYTES && to.as_ptr().addr().is_multiple_of(align_of::<f32>()));
-        let mut rows = [core::ptr::null(); TOKENS];
-        for (row, x) in rows.iter_mut().zip(x.chunks_exact(depth)) {
+        assert!(to.len() >= groups * M::TOKENS * TOKEN_BYTES && to.as_ptr().addr().is_multiple_of(align_of::<f32>()));
+        let mut rows = [core::ptr::null(); MAX_TOKENS];
+        for (row, x) in rows.iter_mut().zip(x.chunks_exact(depth)).take(M::TOKENS) {
             *row = x.as_ptr();
         }
         let to = to.as_mut_ptr();
         // SAFETY: each address is that of `depth` numbers, or null; integers, scales and scaled sums lie one after the other in as many bytes as was just
-        // checked, aligned, since blocks are whole lines from a multiple of 64 on.
+        // checked, aligned, since blocks are whole lines from a multiple of 64 on. Whoever has the token has the instruction.
         unsafe {
-            let dx = to.add(groups * X_BYTES).cast::<f32>();
-            panels::round::<M>(rows, groups, to.cast(), dx, dx.add(groups * TOKENS));
+            let dx = to.add(groups * GROUP * M::TOKENS).cast::<f32>();
+            M::round(&rows, groups, to, dx, dx.add(groups * M::TOKENS));
         }
     }
 }
@@ -109,78 +166,75 @@ pub(super) fn forward(
     w: &Matrix<'_>,
     (bias, alpha, into): (Option<&[f32]>, f32, Into),
 ) -> bool {
-    let Some(x) = part(prepared.bytes, tokens, w.cols).and_then(|range| prepared.bytes.get(range)) else { return false };
-    match prepared.form {
-        SDOT => DotProd::detect().map(|s| s.vectorize(Forward::<Sdot> { tile, x, w, bias, alpha, into, multiply: PhantomData })).is_some(),
-        SMMLA => I8mm::detect().map(|s| s.vectorize(Forward::<Smmla> { tile, x, w, bias, alpha, into, multiply: PhantomData })).is_some(),
-        _ => false,
-    }
+    let range = if block(prepared.form) > 1 { part(prepared.bytes, prepared.form, tokens, w.cols) } else { None };
+    let Some(x) = range.and_then(|range| prepared.bytes.get(range)) else { return false };
+    on(prepared.form, Forward { tile, x, w, bias, alpha, into }).is_some()
 }
 
-struct Forward<'a, 't, M> {
+struct Forward<'a, 't> {
     tile: &'a mut Tile<'t>,
     x: &'a [u8],
     w: &'a Matrix<'a>,
     bias: Option<&'a [f32]>,
     alpha: f32,
     into: Into,
-    multiply: PhantomData<M>,
 }
 
-/// Panels on the stack.
+/// Panels on the stack, and the sums of a block of tokens with the rows of one. Scales: at most two copies of two for a row and group.
 #[repr(align(64))]
 struct Scratch {
-    weights: [MaybeUninit<i8>; PANELS * DEPTH * GROUP_BYTES],
-    scales: [MaybeUninit<f32>; PANELS * SCALES],
-    minimums: [MaybeUninit<f32>; PANELS * SCALES / 2],
+    weights: [MaybeUninit<i8>; DEPTH * GROUP * WIDE],
+    scales: [MaybeUninit<f32>; DEPTH * WIDE * 4],
+    minimums: [MaybeUninit<f32>; DEPTH * WIDE * 2],
+    starts: [MaybeUninit<i32>; DEPTH * WIDE * 2],
+    sums: [MaybeUninit<f32>; MAX_TOKENS * WIDE],
 }
 
-/// The most scales that a panel has: two copies of two a row and group.
-const SCALES: usize = DEPTH * ROWS * 4;
-
-impl<M: Multiply> Op for Forward<'_, '_, M> {
+impl Work for Forward<'_, '_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd, M: Multiply>(self, s: S) {
         begin(self.tile, self.bias, self.into);
         let (tokens, groups) = (self.tile.rows(), self.w.cols / GROUP);
-        assert!(self.tile.cols().end <= self.w.rows && tokens.start.is_multiple_of(TOKENS));
-        assert!(self.x.len() >= tokens.end.div_ceil(TOKENS) * groups * BLOCK_BYTES);
+        assert!(self.tile.cols().end <= self.w.rows && tokens.start.is_multiple_of(M::TOKENS) && WIDE.is_multiple_of(M::ROWS));
+        assert!(self.x.len() >= tokens.end.next_multiple_of(M::TOKENS) * groups * TOKEN_BYTES && M::TOKENS <= MAX_TOKENS);
         match parts(self.w.ty) {
-            (true, _) => self.panels::<S, true, false>(s),
-            (_, true) => self.panels::<S, false, true>(s),
-            _ => self.panels::<S, false, false>(s),
+            (true, _) => self.panels::<S, M, true, false>(s),
+            (_, true) => self.panels::<S, M, false, true>(s),
+            _ => self.panels::<S, M, false, false>(s),
         }
     }
 }
 
-impl<M: Multiply> Forward<'_, '_, M> {
+impl Forward<'_, '_> {
     /// `run` for formats that scale 16 weights, or have minimums, or neither.
     #[inline(always)]
-    fn panels<S: Simd, const SPLIT: bool, const MIN: bool>(self, s: S) {
+    fn panels<S: Simd, M: Multiply, const SPLIT: bool, const MIN: bool>(self, s: S) {
         let Forward { tile, x, w, alpha, .. } = self;
         let (cols, tokens, groups) = (tile.cols(), tile.rows(), w.cols / GROUP);
         let mut scratch = MaybeUninit::<Scratch>::uninit();
         let scratch = scratch.as_mut_ptr();
-        for n in cols.clone().step_by(PANELS * ROWS) {
+        // SAFETY: an address within the scratch.
+        let sums = unsafe { (&raw mut (*scratch).sums).cast::<f32>() };
+        for n in cols.clone().step_by(WIDE) {
+            let panels = (cols.end - n).min(WIDE).div_ceil(M::ROWS);
             for first in (0..groups).step_by(DEPTH) {
                 let depth = DEPTH.min(groups - first);
-                for p in 0..PANELS {
-                    let from = n + p * ROWS;
-                    if from < cols.end {
-                        // SAFETY: rows are W's, at most its last, and whole blocks, since DEPTH groups are; the scratch has room for PANELS panels.
-                        unsafe { pack::<M, SPLIT, MIN>(w.ty, addresses(w, from, cols.end, first), depth, room(scratch, p)) };
-                    }
+                for p in 0..panels {
+                    // SAFETY: rows are W's, at most its last, and whole blocks, since DEPTH groups are; the scratch has room for WIDE rows. The token's
+                    // owner has the instruction.
+                    unsafe { M::pack::<SPLIT, MIN>(w.ty, &addresses::<M>(w, n + p * M::ROWS, cols.end, first), depth, room::<M>(scratch, p)) };
                 }
-                for t in tokens.clone().step_by(TOKENS) {
-                    let block = &x[t / TOKENS * groups * BLOCK_BYTES..][..groups * BLOCK_BYTES];
-                    for p in 0..PANELS {
-                        let from = n + p * ROWS;
-                        if from < cols.end {
-                            // SAFETY: the panel was packed just before, and the block holds `groups` groups, of which `first + depth` are in range.
-                            let sums = unsafe { M::product::<SPLIT, MIN>(panel(room(scratch, p), block, groups, first, depth)) };
-                            add(s, tile, t, from, alpha, &sums);
+                for t in tokens.clone().step_by(M::TOKENS) {
+                    let len = groups * M::TOKENS * TOKEN_BYTES;
+                    let block = &x[t / M::TOKENS * len..][..len];
+                    for p in 0..panels {
+                        // SAFETY: the panel was packed just before, and the block holds `groups` groups, of which `first + depth` are in range; the sums
+                        // are written before they are read.
+                        unsafe {
+                            M::product::<SPLIT, MIN>(panel::<M>(room::<M>(scratch, p), block, groups, first, depth), tokens.end - t, sums);
+                            add::<S, M>(s, tile, t, n + p * M::ROWS, alpha, sums);
                         }
                     }
                 }
@@ -189,12 +243,12 @@ impl<M: Multiply> Forward<'_, '_, M> {
     }
 }
 
-/// The addresses of group `first` of eight rows from `from` on; of the last row before `end` where there are fewer.
+/// The addresses of group `first` of a panel's rows from `from` on; of the last row before `end` where there are fewer.
 #[inline(always)]
-fn addresses(w: &Matrix<'_>, from: usize, end: usize, first: usize) -> [*const u8; ROWS] {
+fn addresses<M: Multiply>(w: &Matrix<'_>, from: usize, end: usize, first: usize) -> [*const u8; WIDE] {
     let at = first * GROUP / w.ty.block_len() * w.ty.block_bytes();
-    let mut rows = [core::ptr::null(); ROWS];
-    for (r, row) in rows.iter_mut().enumerate() {
+    let mut rows = [core::ptr::null(); WIDE];
+    for (r, row) in rows.iter_mut().enumerate().take(M::ROWS) {
         *row = w.row((from + r).min(end - 1))[at..].as_ptr();
     }
     rows
@@ -203,61 +257,64 @@ fn addresses(w: &Matrix<'_>, from: usize, end: usize, first: usize) -> [*const u
 /// Panel `p`'s part of the scratch.
 ///
 /// # Safety
-/// `scratch` must be valid, `p` below PANELS.
+/// `scratch` must be valid, panel `p` within the rows packed at once.
 #[inline(always)]
-unsafe fn room(scratch: *mut Scratch, p: usize) -> Room {
+unsafe fn room<M: Multiply>(scratch: *mut Scratch, p: usize) -> Room {
+    let at = p * DEPTH * M::ROWS;
     // SAFETY: by this function's contract.
     unsafe {
         Room {
-            weights: (&raw mut (*scratch).weights).cast::<i8>().add(p * DEPTH * GROUP_BYTES),
-            scales: (&raw mut (*scratch).scales).cast::<f32>().add(p * SCALES),
-            minimums: (&raw mut (*scratch).minimums).cast::<f32>().add(p * SCALES / 2),
+            weights: (&raw mut (*scratch).weights).cast::<i8>().add(at * GROUP),
+            scales: (&raw mut (*scratch).scales).cast::<f32>().add(at * 4),
+            minimums: (&raw mut (*scratch).minimums).cast::<f32>().add(at * 2),
+            starts: (&raw mut (*scratch).starts).cast::<i32>().add(at * 2),
         }
     }
 }
 
-/// A packed panel, and the groups of a block of four tokens that belong to it.
+/// A packed panel, and the groups of a block of tokens that belong to it.
 ///
 /// # Safety
 /// `block` must be what [`Round`] writes for `groups` groups; `first + depth` must be at most that.
 #[inline(always)]
-unsafe fn panel(room: Room, block: &[u8], groups: usize, first: usize, depth: usize) -> Panel {
+unsafe fn panel<M: Multiply>(packed: Room, block: &[u8], groups: usize, first: usize, depth: usize) -> Panel {
     // SAFETY: by this function's contract.
     unsafe {
         let x = block.as_ptr();
-        let dx = x.add(groups * X_BYTES).cast::<f32>();
+        let dx = x.add(groups * GROUP * M::TOKENS).cast::<f32>();
         Panel {
-            weights: room.weights,
-            scales: room.scales,
-            minimums: room.minimums,
-            x: x.add(first * X_BYTES).cast(),
-            dx: dx.add(first * TOKENS),
-            sx: dx.add((groups + first) * TOKENS),
+            packed,
+            x: x.add(first * GROUP * M::TOKENS),
+            dx: dx.add(first * M::TOKENS),
+            sx: dx.add((groups + first) * M::TOKENS),
             groups: depth,
         }
     }
 }
 
-/// Adds `alpha` times the sums of four tokens and eight rows of W to the tile, as far as they are in it.
+/// Adds `alpha` times the sums `[token][row]` of a block of tokens and a panel's rows to the tile, as far as they are in it.
+///
+/// # Safety
+/// The sums of what is in the tile must be there.
 #[inline(always)]
-fn add<S: Simd>(s: S, tile: &mut Tile<'_>, token: usize, from: usize, alpha: f32, sums: &[[f32; ROWS]; TOKENS]) {
+unsafe fn add<S: Simd, M: Multiply>(s: S, tile: &mut Tile<'_>, token: usize, from: usize, alpha: f32, sums: *const f32) {
     let (cols, rows) = (tile.cols(), tile.rows());
-    if token + TOKENS <= rows.end && from + ROWS <= cols.end && ROWS.is_multiple_of(S::LANES) {
-        let (y, stride) = tile.as_mut_ptr();
-        let alpha = s.splat(alpha);
-        for (t, sums) in sums.iter().enumerate() {
-            for at in (0..ROWS).step_by(S::LANES) {
-                // SAFETY: eight numbers of four rows, all within the tile; as many are in `sums`.
-                unsafe {
-                    let to = y.add((token - rows.start + t) * stride + from - cols.start + at);
-                    s.store(to, s.fma(alpha, s.load(sums.as_ptr().add(at)), s.load(to)));
+    let (tokens, count) = ((rows.end - token).min(M::TOKENS), (cols.end - from).min(M::ROWS));
+    let wide = s.splat(alpha);
+    let (y, stride) = tile.as_mut_ptr();
+    for t in 0..tokens {
+        // SAFETY: `count` numbers of a row, all within the tile; as many are among the sums, of which vectors end with the row of sums.
+        unsafe {
+            let (to, sums) = (y.add((token - rows.start + t) * stride + from - cols.start), sums.add(t * M::ROWS));
+            if count == M::ROWS && M::ROWS.is_multiple_of(S::LANES) {
+                for at in (0..M::ROWS).step_by(S::LANES) {
+                    s.store(to.add(at), s.fma(wide, s.load(sums.add(at)), s.load(to.add(at))));
+                }
+            } else {
+                for i in 0..count {
+                    *to.add(i) = f32::mul_add(alpha, *sums.add(i), *to.add(i));
                 }
             }
         }
-        return;
-    }
-    for (t, sums) in (token..rows.end).zip(sums) {
-        let y = &mut tile.row(t)[from - cols.start..];
-        y.iter_mut().zip(sums).for_each(|(y, sum)| *y = f32::mul_add(alpha, *sum, *y));
     }
 }

@@ -10,7 +10,7 @@ use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
 
 /// What a format's step looks like.
-trait Format {
+pub(super) trait Format {
     /// Bytes of a block.
     const BYTES: usize;
     /// Steps of a block.
@@ -21,6 +21,8 @@ trait Format {
     const SIGNED: bool = false;
     /// Whether there are minimums.
     const MINIMUMS: bool = false;
+    /// Whether 16 weights have a scale of their own.
+    const SPLIT: bool = false;
 
     /// # Safety
     /// A block must be readable at each address; the processor must have the token's features.
@@ -34,11 +36,11 @@ trait Format {
 }
 
 /// Scales and minimums of a block of four rows. A 128-bit lane holds the four rows' numbers.
-struct Scales {
+pub(super) struct Scales {
     /// For each step, by 16 weights.
-    scales: [__m256; 8],
+    pub(super) scales: [__m256; 8],
     /// For two steps each, a lane for each; formats with one step use the lower lane, and the upper one is zero.
-    minimums: [__m256; 4],
+    pub(super) minimums: [__m256; 4],
 }
 
 /// As [`products_q8`](super::Simd::products_q8), with AVX2 alone.
@@ -233,7 +235,7 @@ unsafe fn small_scales(rows: [*const u8; ROWS], minimums: bool) -> Scales {
     }
 }
 
-struct Q8_0;
+pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
     const BYTES: usize = 34;
@@ -254,7 +256,7 @@ impl Format for Q8_0 {
 }
 
 /// Q4_0, or with minimums Q4_1.
-struct Q4<const MINIMUMS: bool>;
+pub(super) struct Q4<const MINIMUMS: bool>;
 
 impl<const MINIMUMS: bool> Format for Q4<MINIMUMS> {
     const BYTES: usize = if MINIMUMS { 20 } else { 18 };
@@ -276,7 +278,7 @@ impl<const MINIMUMS: bool> Format for Q4<MINIMUMS> {
 }
 
 /// Q5_0, or with minimums Q5_1.
-struct Q5<const MINIMUMS: bool>;
+pub(super) struct Q5<const MINIMUMS: bool>;
 
 impl<const MINIMUMS: bool> Format for Q5<MINIMUMS> {
     const BYTES: usize = if MINIMUMS { 24 } else { 22 };
@@ -298,7 +300,7 @@ impl<const MINIMUMS: bool> Format for Q5<MINIMUMS> {
 }
 
 /// Q4_K, or with fifth bits Q5_K.
-struct K<const FIFTH: bool>;
+pub(super) struct K<const FIFTH: bool>;
 
 impl<const FIFTH: bool> Format for K<FIFTH> {
     const BYTES: usize = if FIFTH { 176 } else { 144 };
@@ -345,12 +347,13 @@ impl<const FIFTH: bool> Format for K<FIFTH> {
     }
 }
 
-struct Q6K;
+pub(super) struct Q6K;
 
 impl Format for Q6K {
     const BYTES: usize = 210;
     const STEPS: usize = 8;
     const OFFSET: i8 = 32;
+    const SPLIT: bool = true;
 
     #[inline(always)]
     unsafe fn scales(rows: [*const u8; ROWS]) -> Scales {

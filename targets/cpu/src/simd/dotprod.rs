@@ -3,7 +3,8 @@
 
 use super::neon_blocks::Group;
 use super::neon_q8::Dot;
-use super::panels::{GROUP_BYTES, Multiply, Panel, ROWS, TOKENS, X_BYTES};
+use super::neon_panels::{GROUP_BYTES, Order, ROWS, TOKENS, X_BYTES};
+use super::panels::{Panel, Room};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -90,7 +91,7 @@ unsafe fn scaled(all: &mut Block<float32x4_t>, sums: &Block<int32x4_t>, d: *cons
     }
 }
 
-impl Multiply for Sdot {
+impl Order for Sdot {
     const COPIES: usize = 1;
 
     /// Four bytes of each row, four times.
@@ -124,7 +125,8 @@ impl Multiply for Sdot {
         // SAFETY: by this function's contract.
         unsafe {
             let (mut all, none) = ([[vdupq_n_f32(0.0); TOKENS]; 2], [[vdupq_n_s32(0); TOKENS]; 2]);
-            let Panel { weights: mut w, scales: mut d, minimums: mut m, mut x, mut dx, mut sx, groups } = p;
+            let Panel { packed: Room { weights, scales, minimums, .. }, x, mut dx, mut sx, groups } = p;
+            let (mut w, mut d, mut m, mut x) = (weights.cast_const(), scales.cast_const(), minimums.cast_const(), x.cast::<i8>());
             for _ in 0..groups {
                 let mut sums = none;
                 let factors = vld1q_f32(dx);

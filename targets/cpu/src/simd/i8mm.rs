@@ -1,7 +1,8 @@
 //! FEAT_I8MM: `smmla`, eight products of signed bytes for each of two rows and two tokens. Cortex-A510, A710, X2 and later, Neoverse V1 and N2.
 #![allow(unsafe_code)]
 
-use super::panels::{GROUP_BYTES, Multiply, Panel, ROWS, TOKENS, X_BYTES};
+use super::neon_panels::{GROUP_BYTES, Order, ROWS, TOKENS, X_BYTES};
+use super::panels::{Panel, Room};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -65,7 +66,7 @@ unsafe fn scaled(all: &mut Block<float32x4_t>, sums: &Block<int32x4_t>, d: *cons
     }
 }
 
-impl Multiply for Smmla {
+impl Order for Smmla {
     const COPIES: usize = 2;
 
     /// Two rows in turn, eight bytes each; then the other two.
@@ -103,7 +104,8 @@ impl Multiply for Smmla {
         // SAFETY: by this function's contract.
         unsafe {
             let (mut all, none) = ([[vdupq_n_f32(0.0); 2]; 4], [[vdupq_n_s32(0); 2]; 4]);
-            let Panel { weights: mut w, scales: mut d, minimums: mut m, mut x, mut dx, mut sx, groups } = p;
+            let Panel { packed: Room { weights, scales, minimums, .. }, x, mut dx, mut sx, groups } = p;
+            let (mut w, mut d, mut m, mut x) = (weights.cast_const(), scales.cast_const(), minimums.cast_const(), x.cast::<i8>());
             for _ in 0..groups {
                 let mut sums = none;
                 for half in 0..2 {

@@ -31,10 +31,15 @@ mod neon_decode;
 #[cfg(target_arch = "aarch64")]
 mod neon_floats;
 #[cfg(target_arch = "aarch64")]
-mod neon_q8;
+mod neon_panels;
 #[cfg(target_arch = "aarch64")]
+mod neon_q8;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 pub(crate) mod panels;
-
+#[cfg(target_arch = "x86_64")]
+mod x86_dots;
+#[cfg(target_arch = "x86_64")]
+mod x86_panels;
 #[cfg(target_arch = "x86_64")]
 mod x86_q8;
 
@@ -42,6 +47,8 @@ mod x86_q8;
 pub(crate) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_dots::{Maddubs, Signed, Vnni256, Vnni512};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use {
     dotprod::Sdot,
