@@ -11,7 +11,7 @@ use common::{Room, differs, numbers, read, target, weights};
 
 const ROOM: usize = 1 << 23;
 /// Groups after which a sum is added to the result.
-const DEPTH: usize = 32;
+const DEPTH: usize = 16;
 /// So many tokens are multiplied with panels, fewer are not.
 const LEAST: usize = if cfg!(target_arch = "aarch64") { 4 } else { 9 };
 
@@ -172,7 +172,7 @@ fn panels_multiply_as_defined_to_the_bit() {
     for isa in isas() {
         for ty in quantised() {
             let k = if ty.block_len() == 32 { [64, 1120] } else { [256, 1280] };
-            for (n, k, tokens) in [(5, k[0], LEAST), (33, k[1], 10), (24, k[0], 261), (16, k[1], 24)] {
+            for (n, k, tokens) in [(5, k[0], LEAST), (33, k[1], 10), (24, k[0], 261), (16, k[1], 24), (70, k[0], 512)] {
                 let (case, bias) = (Case { ty, n, k, tokens }, numbers(3, n));
                 let (bytes, _) = weights(ty, n, k, 1);
                 for (bias, alpha) in [(None, 1.0), (Some(&bias[..]), 0.75)] {

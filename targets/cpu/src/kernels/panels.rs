@@ -6,7 +6,6 @@
 //! depend neither on the cut nor on the instruction set.
 #![allow(unsafe_code)]
 
-use super::linear::begin;
 use super::part_of;
 use crate::simd::panels::{MAX_TOKENS, Multiply, Panel, Room, WIDE, parts};
 use crate::simd::{Op, Simd};
@@ -18,15 +17,16 @@ use attune_core::target::host::{Form, Prepared, Product};
 use attune_core::target::split::{self, Tile};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 /// So many tokens are worth a panel.
 const MANY: usize = if cfg!(target_arch = "aarch64") { 4 } else { super::few::FEW + 1 };
 /// Groups of a panel: what is packed and read again for every block of tokens stays in the nearest cache.
-pub(super) const DEPTH: usize = 32;
+const DEPTH: usize = 16;
 /// Bytes that a group of a token takes with its factors.
 const TOKEN_BYTES: usize = GROUP + 2 * 4;
-/// The most tokens of a tile, but for what fills up its last block.
-const MOST: usize = 256;
+/// The most tokens of a tile: whole blocks of any size.
+const MOST: usize = 264;
 
 /// Declares what multiplies panels: a form of inputs each, the instruction set's token and the instruction.
 macro_rules! forms {
@@ -113,7 +113,7 @@ pub(super) fn tile(form: Form, tokens: usize, w: &Matrix<'_>, work: usize) -> (u
 }
 
 /// The part of the room that `tokens` tokens take, from its first multiple of 64 on.
-fn part(room: &[u8], form: Form, tokens: usize, depth: usize) -> Option<core::ops::Range<usize>> {
+fn part(room: &[u8], form: Form, tokens: usize, depth: usize) -> Option<Range<usize>> {
     part_of(room, tokens.next_multiple_of(block(form)).checked_mul(depth / GROUP * TOKEN_BYTES)?)
 }
 
@@ -180,14 +180,15 @@ struct Forward<'a, 't> {
     into: Into,
 }
 
-/// Panels on the stack, and the sums of a block of tokens with the rows of one. Scales: at most two copies of two for a row and group.
+/// Panels on the stack, and the results of all of a tile's tokens with their rows, side by side: where they belong, rows may lie a power of two apart, which
+/// no cache likes. Scales: at most two copies of two for a row and group.
 #[repr(align(64))]
 struct Scratch {
     weights: [MaybeUninit<i8>; DEPTH * GROUP * WIDE],
     scales: [MaybeUninit<f32>; DEPTH * WIDE * 4],
     minimums: [MaybeUninit<f32>; DEPTH * WIDE * 2],
     starts: [MaybeUninit<i32>; DEPTH * WIDE * 2],
-    sums: [MaybeUninit<f32>; MAX_TOKENS * WIDE],
+    results: [MaybeUninit<f32>; MOST * WIDE],
 }
 
 impl Work for Forward<'_, '_> {
@@ -195,10 +196,15 @@ impl Work for Forward<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd, M: Multiply>(self, s: S) {
-        begin(self.tile, self.bias, self.into);
-        let (tokens, groups) = (self.tile.rows(), self.w.cols / GROUP);
-        assert!(self.tile.cols().end <= self.w.rows && tokens.start.is_multiple_of(M::TOKENS) && WIDE.is_multiple_of(M::ROWS));
-        assert!(self.x.len() >= tokens.end.next_multiple_of(M::TOKENS) * groups * TOKEN_BYTES && M::TOKENS <= MAX_TOKENS);
+        let (cols, tokens, groups) = (self.tile.cols(), self.tile.rows(), self.w.cols / GROUP);
+        assert!(cols.end <= self.w.rows && tokens.start.is_multiple_of(M::TOKENS) && WIDE.is_multiple_of(M::ROWS));
+        assert!(
+            tokens.len() <= MOST
+                && MOST.is_multiple_of(M::TOKENS)
+                && M::TOKENS <= MAX_TOKENS
+                && self.bias.is_none_or(|b| b.len() >= cols.end)
+        );
+        assert!(self.x.len() >= tokens.end.next_multiple_of(M::TOKENS) * groups * TOKEN_BYTES);
         match parts(self.w.ty) {
             (true, _) => self.panels::<S, M, true, false>(s),
             (_, true) => self.panels::<S, M, false, true>(s),
@@ -211,34 +217,72 @@ impl Forward<'_, '_> {
     /// `run` for formats that scale 16 weights, or have minimums, or neither.
     #[inline(always)]
     fn panels<S: Simd, M: Multiply, const SPLIT: bool, const MIN: bool>(self, s: S) {
-        let Forward { tile, x, w, alpha, .. } = self;
+        let Forward { tile, x, w, bias, alpha, into } = self;
         let (cols, tokens, groups) = (tile.cols(), tile.rows(), w.cols / GROUP);
         let mut scratch = MaybeUninit::<Scratch>::uninit();
         let scratch = scratch.as_mut_ptr();
         // SAFETY: an address within the scratch.
-        let sums = unsafe { (&raw mut (*scratch).sums).cast::<f32>() };
+        let results = unsafe { (&raw mut (*scratch).results).cast::<f32>() };
         for n in cols.clone().step_by(WIDE) {
-            let panels = (cols.end - n).min(WIDE).div_ceil(M::ROWS);
+            let count = (cols.end - n).min(WIDE);
+            let panels = count.div_ceil(M::ROWS);
+            // SAFETY: the results have room for all of the tile's tokens, filled up to whole blocks.
+            unsafe { begin(s, tile, n..n + count, bias, into, results, tokens.len().next_multiple_of(M::TOKENS)) };
             for first in (0..groups).step_by(DEPTH) {
                 let depth = DEPTH.min(groups - first);
                 for p in 0..panels {
                     // SAFETY: rows are W's, at most its last, and whole blocks, since DEPTH groups are; the scratch has room for WIDE rows. The token's
                     // owner has the instruction.
-                    unsafe { M::pack::<SPLIT, MIN>(w.ty, &addresses::<M>(w, n + p * M::ROWS, cols.end, first), depth, room::<M>(scratch, p)) };
+                    unsafe {
+                        M::pack::<SPLIT, MIN>(w.ty, &addresses::<M>(w, n + p * M::ROWS, cols.end, first), depth, room::<M>(scratch, p))
+                    };
                 }
                 for t in tokens.clone().step_by(M::TOKENS) {
                     let len = groups * M::TOKENS * TOKEN_BYTES;
                     let block = &x[t / M::TOKENS * len..][..len];
                     for p in 0..panels {
-                        // SAFETY: the panel was packed just before, and the block holds `groups` groups, of which `first + depth` are in range; the sums
-                        // are written before they are read.
+                        // SAFETY: the panel was packed just before, and the block holds `groups` groups, of which `first + depth` are in range; there are
+                        // results for all of the block's tokens.
                         unsafe {
-                            M::product::<SPLIT, MIN>(panel::<M>(room::<M>(scratch, p), block, groups, first, depth), tokens.end - t, sums);
-                            add::<S, M>(s, tile, t, n + p * M::ROWS, alpha, sums);
+                            let to = results.add((t - tokens.start) * WIDE + p * M::ROWS);
+                            let panel = panel::<M>(room::<M>(scratch, p), block, groups, first, depth);
+                            M::product::<SPLIT, MIN>(panel, tokens.end - t, alpha, to);
                         }
                     }
                 }
             }
+            for t in tokens.clone() {
+                // SAFETY: `count` numbers of a row of results.
+                let from = unsafe { core::slice::from_raw_parts(results.add((t - tokens.start) * WIDE), count) };
+                tile.row(t)[n - cols.start..][..count].copy_from_slice(from);
+            }
+        }
+    }
+}
+
+/// Sets `results: [rows][WIDE]` to what products with rows `cols` of W are added to, and zeros where a tile has no rows or columns.
+///
+/// # Safety
+/// They must be writable, at least as many rows as the tile has; the tile and the bias must have those columns.
+#[inline(always)]
+unsafe fn begin<S: Simd>(s: S, tile: &mut Tile<'_>, cols: Range<usize>, bias: Option<&[f32]>, into: Into, results: *mut f32, rows: usize) {
+    let (start, tokens) = (cols.start - tile.cols().start, tile.rows());
+    for i in 0..rows {
+        // SAFETY: a row of results; any bits are such numbers, and all are written before they are read.
+        let to = unsafe {
+            for at in (0..WIDE).step_by(S::LANES) {
+                s.store(results.add(i * WIDE + at), s.zero());
+            }
+            core::slice::from_raw_parts_mut(results.add(i * WIDE), cols.len())
+        };
+        if i >= tokens.len() {
+            continue;
+        }
+        if into == Into::Add {
+            to.copy_from_slice(&tile.row(tokens.start + i)[start..][..cols.len()]);
+        }
+        if let Some(bias) = bias {
+            to.iter_mut().zip(&bias[cols.clone()]).for_each(|(y, b)| *y += b);
         }
     }
 }
@@ -288,33 +332,6 @@ unsafe fn panel<M: Multiply>(packed: Room, block: &[u8], groups: usize, first: u
             dx: dx.add(first * M::TOKENS),
             sx: dx.add((groups + first) * M::TOKENS),
             groups: depth,
-        }
-    }
-}
-
-/// Adds `alpha` times the sums `[token][row]` of a block of tokens and a panel's rows to the tile, as far as they are in it.
-///
-/// # Safety
-/// The sums of what is in the tile must be there.
-#[inline(always)]
-unsafe fn add<S: Simd, M: Multiply>(s: S, tile: &mut Tile<'_>, token: usize, from: usize, alpha: f32, sums: *const f32) {
-    let (cols, rows) = (tile.cols(), tile.rows());
-    let (tokens, count) = ((rows.end - token).min(M::TOKENS), (cols.end - from).min(M::ROWS));
-    let wide = s.splat(alpha);
-    let (y, stride) = tile.as_mut_ptr();
-    for t in 0..tokens {
-        // SAFETY: `count` numbers of a row, all within the tile; as many are among the sums, of which vectors end with the row of sums.
-        unsafe {
-            let (to, sums) = (y.add((token - rows.start + t) * stride + from - cols.start), sums.add(t * M::ROWS));
-            if count == M::ROWS && M::ROWS.is_multiple_of(S::LANES) {
-                for at in (0..M::ROWS).step_by(S::LANES) {
-                    s.store(to.add(at), s.fma(wide, s.load(sums.add(at)), s.load(to.add(at))));
-                }
-            } else {
-                for i in 0..count {
-                    *to.add(i) = f32::mul_add(alpha, *sums.add(i), *to.add(i));
-                }
-            }
         }
     }
 }

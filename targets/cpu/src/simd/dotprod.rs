@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::neon_blocks::Group;
-use super::neon_q8::Dot;
 use super::neon_panels::{GROUP_BYTES, Order, ROWS, TOKENS, X_BYTES};
+use super::neon_q8::Dot;
 use super::panels::{Panel, Room};
 use core::arch::aarch64::*;
 use core::arch::asm;

@@ -38,10 +38,10 @@ pub(crate) trait Order {
     /// 64 bytes must be writable.
     unsafe fn activations(q: [int8x16_t; 4], to: *mut i8);
 
-    /// As [`Multiply::product`], for four tokens.
+    /// The products of a panel's eight rows with four tokens.
     ///
     /// # Safety
-    /// As there.
+    /// As [`Multiply::product`].
     unsafe fn product<const SPLIT: bool, const MIN: bool>(p: Panel) -> [[f32; ROWS]; TOKENS];
 }
 
@@ -74,9 +74,17 @@ impl<O: Order> Multiply for O {
     }
 
     #[inline(always)]
-    unsafe fn product<const SPLIT: bool, const MIN: bool>(p: Panel, _: usize, out: *mut f32) {
+    unsafe fn product<const SPLIT: bool, const MIN: bool>(p: Panel, _: usize, alpha: f32, to: *mut f32) {
         // SAFETY: by this function's contract.
-        unsafe { out.cast::<[[f32; ROWS]; TOKENS]>().write(<O as Order>::product::<SPLIT, MIN>(p)) }
+        unsafe {
+            let sums = <O as Order>::product::<SPLIT, MIN>(p);
+            for t in 0..TOKENS {
+                for r in (0..ROWS).step_by(4) {
+                    let to = to.add(t * WIDE + r);
+                    vst1q_f32(to, vfmaq_n_f32(vld1q_f32(to), vld1q_f32(sums[t].as_ptr().add(r)), alpha));
+                }
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@
 use attune_core::quant::Type;
 
 /// Rows that are packed at once: those of one panel or of several.
-pub(crate) const WIDE: usize = 16;
+pub(crate) const WIDE: usize = 32;
 /// The most tokens of a block.
 pub(crate) const MAX_TOKENS: usize = 12;
 
@@ -41,6 +41,7 @@ pub(crate) struct Room {
     pub(crate) weights: *mut i8,
     pub(crate) scales: *mut f32,
     pub(crate) minimums: *mut f32,
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code))]
     pub(crate) starts: *mut i32,
 }
 
@@ -65,12 +66,12 @@ pub(crate) trait Multiply {
     /// there are groups and tokens. The processor must have the instruction.
     unsafe fn round(rows: &[*const f32; MAX_TOKENS], groups: usize, x: *mut u8, dx: *mut f32, sx: *mut f32);
 
-    /// The products of a panel's rows with the first `tokens` tokens of a block, at least one, `[token][row]`; what stands for further tokens is left open.
-    /// `SPLIT`: a scale for 16 weights. `MIN`: there are minimums.
+    /// Adds `alpha` times the products of a panel's rows with the first `tokens` tokens of a block, at least one, to `to: [token][WIDE]`, each by one fused
+    /// multiplication; what stands for further tokens is left open. `SPLIT`: a scale for 16 weights. `MIN`: there are minimums.
     ///
     /// # Safety
-    /// All of the panel's parts must hold `groups` groups, and `out` ROWS numbers for each of TOKENS tokens; the processor must have the instruction.
-    unsafe fn product<const SPLIT: bool, const MIN: bool>(p: Panel, tokens: usize, out: *mut f32);
+    /// All of the panel's parts must hold `groups` groups, and `to` ROWS numbers for each of TOKENS tokens; the processor must have the instruction.
+    unsafe fn product<const SPLIT: bool, const MIN: bool>(p: Panel, tokens: usize, alpha: f32, to: *mut f32);
 }
 
 /// Whether a format has a scale for 16 weights, and whether it has minimums.

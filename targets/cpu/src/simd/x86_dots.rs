@@ -2,7 +2,7 @@
 //!
 //! | | multiplies | rows |
 //! |---|---|---|
-//! | [`Vnni512`] | AVX-512 VNNI: `vpdpbusd`, four products added to each of 16 sums | 16 |
+//! | [`Vnni512`] | AVX-512 VNNI: `vpdpbusd`, four products added to each of 16 sums | 32, since two vectors of weights a load of activations are faster |
 //! | [`Vnni256`] | AVX-VNNI: the same for eight sums | 8 |
 //! | [`Maddubs`] | AVX2: `vpmaddubsw`, two products in 16 bits; of weights of up to six bits, two of those fit together | 8 |
 //! | [`Signed`] | AVX2: the same for weights of eight bits, whose signs go over to the activations | 8 |
@@ -104,18 +104,25 @@ vectors!(
 
 /// An instruction's way to multiply bytes.
 pub(crate) trait Dot {
-    /// A sum for each row.
+    /// Sums.
     type V: Vectors;
+    /// Vectors of sums, a sum for each row.
+    const VECTORS: usize;
     /// Tokens of a block: their sums, and what else is needed, stay in registers.
     const TOKENS: usize;
     /// What is added to activations.
     const OFFSET: i32;
 
-    /// Adds the products of `QUADS` times four weights of each row, `[quad][row][4]`, with as many activations of each of T tokens, `[token][32]`.
+    /// Adds the products of `QUADS` times four weights of each row of N vectors, `[quad][row][4]`, with as many activations of each of T tokens,
+    /// `[token][32]`.
     ///
     /// # Safety
     /// So many bytes must be readable; the processor must have the instruction.
-    unsafe fn dots<const QUADS: usize, const T: usize>(sums: &mut [<Self::V as Vectors>::I; T], w: *const i8, x: *const u8);
+    unsafe fn dots<const QUADS: usize, const N: usize, const T: usize>(
+        sums: &mut [[<Self::V as Vectors>::I; N]; T],
+        w: *const i8,
+        x: *const u8,
+    );
 }
 
 /// AVX-512 VNNI.
@@ -123,19 +130,27 @@ pub(crate) enum Vnni512 {}
 
 impl Dot for Vnni512 {
     type V = V512;
-    const TOKENS: usize = 12;
+    const VECTORS: usize = 2;
+    const TOKENS: usize = 6;
     const OFFSET: i32 = 128;
 
     #[inline(always)]
-    unsafe fn dots<const QUADS: usize, const T: usize>(sums: &mut [__m512i; T], w: *const i8, x: *const u8) {
+    unsafe fn dots<const QUADS: usize, const N: usize, const T: usize>(sums: &mut [[__m512i; N]; T], w: *const i8, x: *const u8) {
         for k in 0..QUADS {
             // SAFETY: by this function's contract.
             unsafe {
-                let w = _mm512_loadu_si512(w.add(64 * k).cast());
+                let mut ws = [_mm512_setzero_si512(); N];
+                for n in 0..N {
+                    ws[n] = _mm512_loadu_si512(w.add(64 * (k * N + n)).cast());
+                }
                 for t in 0..T {
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], _mm512_set1_epi32(quad(x, t, k)), w);
+                    let x = _mm512_set1_epi32(quad(x, t, k));
+                    for n in 0..N {
+                        sums[t][n] = _mm512_dpbusd_epi32(sums[t][n], x, ws[n]);
+                    }
                 }
             }
+            keep();
         }
     }
 }
@@ -145,19 +160,27 @@ pub(crate) enum Vnni256 {}
 
 impl Dot for Vnni256 {
     type V = V256;
+    const VECTORS: usize = 1;
     const TOKENS: usize = 12;
     const OFFSET: i32 = 128;
 
     #[inline(always)]
-    unsafe fn dots<const QUADS: usize, const T: usize>(sums: &mut [__m256i; T], w: *const i8, x: *const u8) {
+    unsafe fn dots<const QUADS: usize, const N: usize, const T: usize>(sums: &mut [[__m256i; N]; T], w: *const i8, x: *const u8) {
         for k in 0..QUADS {
             // SAFETY: by this function's contract.
             unsafe {
-                let w = _mm256_loadu_si256(w.add(32 * k).cast());
+                let mut ws = [_mm256_setzero_si256(); N];
+                for n in 0..N {
+                    ws[n] = _mm256_loadu_si256(w.add(32 * (k * N + n)).cast());
+                }
                 for t in 0..T {
-                    sums[t] = _mm256_dpbusd_avx_epi32(sums[t], _mm256_set1_epi32(quad(x, t, k)), w);
+                    let x = _mm256_set1_epi32(quad(x, t, k));
+                    for n in 0..N {
+                        sums[t][n] = _mm256_dpbusd_avx_epi32(sums[t][n], x, ws[n]);
+                    }
                 }
             }
+            keep();
         }
     }
 }
@@ -167,21 +190,28 @@ pub(crate) enum Maddubs {}
 
 impl Dot for Maddubs {
     type V = V256;
+    const VECTORS: usize = 1;
     const TOKENS: usize = 8;
     const OFFSET: i32 = 128;
 
     #[inline(always)]
-    unsafe fn dots<const QUADS: usize, const T: usize>(sums: &mut [__m256i; T], w: *const i8, x: *const u8) {
+    unsafe fn dots<const QUADS: usize, const N: usize, const T: usize>(sums: &mut [[__m256i; N]; T], w: *const i8, x: *const u8) {
         for k in (0..QUADS).step_by(2) {
             // SAFETY: by this function's contract.
             unsafe {
-                let [a, b] = [_mm256_loadu_si256(w.add(32 * k).cast()), _mm256_loadu_si256(w.add(32 * k + 32).cast())];
+                let mut ws = [[_mm256_setzero_si256(); 2]; N];
+                for n in 0..N {
+                    ws[n] = [_mm256_loadu_si256(w.add(32 * (k * N + n)).cast()), _mm256_loadu_si256(w.add(32 * ((k + 1) * N + n)).cast())];
+                }
                 for t in 0..T {
-                    let a = _mm256_maddubs_epi16(_mm256_set1_epi32(quad(x, t, k)), a);
-                    let b = _mm256_maddubs_epi16(_mm256_set1_epi32(quad(x, t, k + 1)), b);
-                    sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1)));
+                    let (a, b) = (_mm256_set1_epi32(quad(x, t, k)), _mm256_set1_epi32(quad(x, t, k + 1)));
+                    for n in 0..N {
+                        let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(a, ws[n][0]), _mm256_maddubs_epi16(b, ws[n][1]));
+                        sums[t][n] = _mm256_add_epi32(sums[t][n], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                    }
                 }
             }
+            keep();
         }
     }
 }
@@ -191,23 +221,37 @@ pub(crate) enum Signed {}
 
 impl Dot for Signed {
     type V = V256;
+    const VECTORS: usize = 1;
     const TOKENS: usize = 8;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn dots<const QUADS: usize, const T: usize>(sums: &mut [__m256i; T], w: *const i8, x: *const u8) {
+    unsafe fn dots<const QUADS: usize, const N: usize, const T: usize>(sums: &mut [[__m256i; N]; T], w: *const i8, x: *const u8) {
         for k in 0..QUADS {
             // SAFETY: by this function's contract.
             unsafe {
-                let w = _mm256_loadu_si256(w.add(32 * k).cast());
-                let size = _mm256_abs_epi8(w);
+                let mut ws = [[_mm256_setzero_si256(); 2]; N];
+                for n in 0..N {
+                    let w = _mm256_loadu_si256(w.add(32 * (k * N + n)).cast());
+                    ws[n] = [w, _mm256_abs_epi8(w)];
+                }
                 for t in 0..T {
-                    let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(_mm256_set1_epi32(quad(x, t, k)), w));
-                    sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                    let x = _mm256_set1_epi32(quad(x, t, k));
+                    for n in 0..N {
+                        let pairs = _mm256_maddubs_epi16(ws[n][1], _mm256_sign_epi8(x, ws[n][0]));
+                        sums[t][n] = _mm256_add_epi32(sums[t][n], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                    }
                 }
             }
+            keep();
         }
     }
+}
+
+/// Keeps the compiler from loading activations of later weights early: it would have no registers for them.
+#[inline(always)]
+fn keep() {
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 /// Four activations of a token.
