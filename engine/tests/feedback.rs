@@ -428,6 +428,7 @@ fn files_of_another_kind_are_left_alone() {
         assert!(matches!(Reader::open(&path).map(drop), Err(Error::NotFeedback { .. })), "{name}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left beside them");
     assert!(matches!(Reader::open(folder.path()).map(drop), Err(Error::NotFeedback { .. } | Error::Io { .. })));
     assert!(matches!(Reader::open(folder.path().join("none")).map(drop), Err(Error::Io { .. })));
     let newer = folder.path().join("newer");
@@ -509,4 +510,74 @@ fn nobody_else_may_read_a_new_store_and_its_permissions_stay() {
     std::fs::set_permissions(path(&folder), PermissionsExt::from_mode(0o640)).unwrap();
     store.compact().unwrap();
     assert_eq!(mode(), 0o640);
+}
+
+#[test]
+fn a_reader_sees_whole_entries_while_a_writer_is_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with(path(&folder), StoreOptions { durability: Durability::OnFlush, ..StoreOptions::default() }).unwrap();
+    let place = path(&folder);
+    let reading = std::thread::spawn(move || {
+        let mut seen = 0;
+        while seen < 300 {
+            let found: Vec<u64> = read(&place).into_iter().map(|e| e.id).collect();
+            assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
+            assert!(found.len() >= seen, "{} after {seen}", found.len());
+            seen = found.len();
+        }
+    });
+    for i in 0..300 {
+        store.append(prompt(&"much to say ".repeat(1 + i as usize * 7)), &at(i)).unwrap();
+        if i % 100 == 99 {
+            store.compact().unwrap();
+        }
+    }
+    reading.join().unwrap();
+}
+
+#[test]
+fn random_events_are_read_back_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(path(&folder)).unwrap();
+    let seed = std::env::var("ATTUNE_TEST_SEED").map_or_else(|_| u64::from(std::process::id()), |s| s.parse().unwrap());
+    println!("ATTUNE_TEST_SEED={seed}");
+    let mut n = 0;
+    let mut below = |limit: u32| {
+        n += 1;
+        (f64::from(rng::uniform(seed, 3, n)) * f64::from(limit)) as u32
+    };
+    let any = |below: &mut dyn FnMut(u32) -> u32| -> String {
+        let ranges = [(0, 0x20), (0x20, 0x7f), (0x80, 0x800), (0x4e00, 0x9fff), (0x1f300, 0x1f6ff), (0xfff0, 0xffff)];
+        (0..1 + below(12))
+            .map(|_| {
+                let (from, to) = ranges[below(6) as usize];
+                char::from_u32(from + below(to - from)).unwrap()
+            })
+            .collect()
+    };
+    let mut stored = Vec::new();
+    for _ in 0..300 {
+        let turns: Vec<Message> = (0..1 + below(4))
+            .map(|_| {
+                let mut turn = Message::new(["system", "user", "assistant", "tool"][below(4) as usize], any(&mut below));
+                turn.weight = (below(3) == 0).then(|| below(1000) as f32 / 7.0);
+                if below(4) == 0 {
+                    turn.extra.insert("name".into(), any(&mut below).into());
+                }
+                turn
+            })
+            .collect();
+        let content = if below(2) == 0 { text(format!("x{}", any(&mut below))) } else { Passage::Messages(turns) };
+        if content.is_blank() {
+            continue;
+        }
+        let conversation = (below(2) == 0).then(|| any(&mut below));
+        let context = Context { time: Some(u64::from(below(u32::MAX))), conversation, source: (below(2) == 0).then(|| any(&mut below)) };
+        let event = Event::Prompt { content, tools: Vec::new() };
+        let id = store.append(event.clone(), &context).unwrap();
+        stored.push(Entry { id, time: context.time.unwrap(), conversation: context.conversation, source: context.source, event });
+    }
+    assert_eq!(read(&path(&folder)), stored, "seed {seed}");
+    drop(store);
+    assert_eq!(Store::open(path(&folder)).unwrap().len(), stored.len());
 }

@@ -3,7 +3,8 @@
 
 use attune::data::{Dataset, Format, Message, Objective, Passage, Record};
 use attune::feedback::{
-    Context, ContradictionKind, Entry, Event, ExampleOptions, Examples, Feedback, Pairs, Reader, Signal, Store, Thumb, Verdict, Winner,
+    Context, ContradictionKind, Durability, Entry, Event, ExampleOptions, Examples, Feedback, Pairs, Reader, Signal, Store, StoreOptions,
+    Thumb, Verdict, Winner,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -309,6 +310,24 @@ fn pairs_of_one_prompt_are_limited_and_the_latest_are_taken() {
     let few = ExampleOptions { max_pairs: 3, ..plain() };
     assert_eq!(home.pairs(&few), ["p: up 9 > down 8", "p: up 8 > down 9", "p: up 9 > down 9"]);
     assert_eq!(home.build(Objective::Preference, &few).report().over_limit, 97);
+}
+
+#[test]
+fn many_thumbs_on_one_prompt_are_paired_in_good_time() {
+    let mut home = Home::new();
+    let options = StoreOptions { durability: Durability::OnFlush, ..StoreOptions::default() };
+    drop(home.store);
+    home.store = Store::open_with(home.folder.path().join("feedback.attune"), options).unwrap();
+    let prompt = home.prompt("p");
+    for i in 0..20_000 {
+        let answer = home.answer(prompt, &i.to_string());
+        home.thumb(answer, if i == 10_000 { Thumb::Down } else { Thumb::Up });
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(home.build(Objective::Preference, &ExampleOptions { max_pairs: 30_000, ..plain() }).len(), 19_999);
+    assert_eq!(home.build(Objective::Preference, &plain()).len(), 256);
+    assert_eq!(home.build(Objective::Rating, &plain()).len(), 20_000);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -181,7 +181,9 @@ fn from_thumbs(thumbs: &Thumbs, most: usize, out: &mut Judged) -> Vec<Judgement>
     out.over_limit += (up.len() * down.len()).saturating_sub(most);
     let mut judgements = Vec::new();
     for sum in 0..up.len() + down.len() {
-        for (i, better) in up.iter().enumerate().take(sum + 1) {
+        // Those whose places in both lists make this sum.
+        let first = (sum + 1).saturating_sub(down.len());
+        for (i, better) in up.iter().enumerate().take(sum + 1).skip(first) {
             let Some(worse) = down.get(sum - i) else { continue };
             if judgements.len() == most {
                 return judgements;

@@ -126,17 +126,25 @@ impl Store {
         if options.max_bytes < 4096 {
             return Err(Error::Option { option: "max_bytes", expected: "at least 4096".into(), found: options.max_bytes.to_string() });
         }
-        // A link and what it points to are one store.
-        let path = fs::canonicalize(path.as_ref()).unwrap_or_else(|_| path.as_ref().to_path_buf());
+        let mut path = path.as_ref().to_path_buf();
+        let begun = fs::metadata(&path).is_ok_and(|m| !m.is_file() || m.len() > 0);
+        if begun {
+            // Beside a file of another kind, nothing is left and nothing cleared up.
+            drop(Reader::open(&path)?);
+            // A link and what it points to are one store.
+            path = fs::canonicalize(&path).map_err(Error::io(&path, "opening"))?;
+        }
         let lock = lock(&path)?;
         // What a crash left of a file that was being written anew: it may hold what has been erased since.
         match fs::remove_file(beside(&path, files::UNFINISHED)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&path, "clearing up")(e)),
             _ => {}
         }
+        // Another writer may have begun it meanwhile.
         if fs::metadata(&path).map_or(true, |m| m.is_file() && m.len() == 0) {
             create(&path)?;
         }
+        let path = fs::canonicalize(&path).map_err(Error::io(&path, "opening"))?;
         let (mut known, mut reader) = (Vec::new(), Reader::open(&path)?);
         while reader.step()?.is_some() {
             if let Some(line) = Line::parse(reader.scanner.text()) {
