@@ -144,7 +144,24 @@ enum Answers {
 /// | [`Objective::Supervised`] | [`Record::Conversation`], [`Record::PromptCompletion`] or [`Record::Tokens`] | the liked ones of the ratings |
 ///
 /// The same prompt with the same answers counts once, however often it was stored. Verdicts that contradict each other are listed in the
-/// [`report`](Self::report), and [`ExampleOptions::winner`] says which count.
+/// [`report`](Self::report), and [`ExampleOptions::winner`] says which count. Takes about 160 bytes of memory an entry of the store.
+///
+/// ```
+/// use attune::data::{Objective, Passage, Record};
+/// use attune::feedback::{Context, ExampleOptions, Examples, Feedback, Store, Verdict};
+///
+/// let folder = tempfile::tempdir()?;
+/// let mut store = Store::open(folder.path().join("feedback.attune"))?;
+/// let text = |text: &str| Passage::Text(text.into());
+/// let (prompt, verdict) = (text("Q: tea?\nA:"), Verdict::Edit(text(" Yes.")));
+/// store.tell(Feedback { prompt, tools: Vec::new(), answers: vec![text(" No.")], verdict }, &Context::default())?;
+///
+/// let examples = Examples::build(store.path(), Objective::Preference, &ExampleOptions::default())?;
+/// let Record::Preference { chosen, rejected, .. } = examples.record(0)? else { panic!() };
+/// assert_eq!((examples.len(), chosen, rejected), (1, text(" Yes."), text(" No.")));
+/// assert_eq!(examples.report().contradiction_count, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Examples {
     reader: Mutex<Reader>,
     all: Gathered,
