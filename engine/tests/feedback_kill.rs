@@ -108,3 +108,43 @@ fn what_a_killed_writer_acknowledged_is_there_and_what_it_erased_is_not() {
     let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files.len(), 2, "the store and its lock: {files:?}");
 }
+
+/// Set in a child that may write files of a few KiB only: the store.
+const FULL: &str = "ATTUNE_TEST_FEEDBACK_FULL";
+
+/// Appends until the system takes no more. Does nothing unless it is the child of the test below.
+#[test]
+fn child_on_a_full_disk() {
+    let Ok(path) = std::env::var(FULL) else { return };
+    let mut store = Store::open(&path).unwrap();
+    let prompt = |bytes: usize| Event::Prompt { content: Passage::Text("x".repeat(bytes)), tools: Vec::new() };
+    let append = |store: &mut Store, bytes| store.append(prompt(bytes), &Context::default());
+    let error = std::iter::repeat_with(|| append(&mut store, 1500)).find_map(Result::err).unwrap();
+    assert!(error.to_string().contains("appending failed"), "{error}");
+    let whole = |store: &Store| {
+        let mut reader = Reader::open(store.path()).unwrap();
+        assert_eq!(reader.by_ref().map(Result::unwrap).count(), store.len());
+        assert_eq!((reader.bytes(), reader.damage().unfinished), (store.bytes(), 0), "what was written of it is taken back");
+    };
+    assert!(store.len() > 1);
+    whole(&store);
+    let id = append(&mut store, 1).unwrap();
+    assert_eq!(id as usize, store.len(), "an id that was not acknowledged is free");
+    whole(&store);
+    store.erase(&Erase::Ids(vec![1])).unwrap();
+    append(&mut store, 1200).unwrap();
+    whole(&store);
+    println!("\nDONE");
+}
+
+#[test]
+fn an_entry_that_the_disk_does_not_take_leaves_nothing_and_the_store_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // 16 blocks of 512 or 1024 bytes; a write beyond them fails after its first part, as on a full disk.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 16; \"$0\" --exact child_on_a_full_disk --nocapture | cat"]);
+    command.arg(std::env::current_exe().unwrap()).env(FULL, folder.path().join("feedback.attune"));
+    let output = command.output().unwrap();
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("DONE"), "{said}{error}");
+}
