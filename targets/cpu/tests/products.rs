@@ -20,7 +20,7 @@ fn shapes(ty: Type) -> Vec<(usize, usize)> {
     }
 }
 
-const TOKENS: [usize; 9] = [1, 2, 3, 5, 6, 7, 17, 70, 300];
+const TOKENS: [usize; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 17, 70, 300];
 
 /// `Σ a·b` over `terms`, and the sum of the magnitudes.
 fn sum(terms: impl Iterator<Item = (f32, f32)>) -> (f64, f64) {

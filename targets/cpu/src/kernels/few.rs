@@ -32,7 +32,8 @@ impl Op for Few<'_, '_> {
         begin(tile, bias, into);
         let (rows, cols, k) = (tile.rows(), tile.cols(), w.cols);
         let (plain, row_bytes, ty) = (as_f32(w), w.row_bytes(), w.ty);
-        if ty.is_float() && floats(s, tile, x, w, alpha) {
+        let own = &w.bytes[cols.start * row_bytes..cols.end * row_bytes];
+        if ty.is_float() && k > 0 && s.products(ty, own, &x[..rows.end * k], k, alpha, tile) {
             return;
         }
         let mut room = [0.0f32; AT_ONCE];
@@ -54,24 +55,6 @@ impl Op for Few<'_, '_> {
             }
         }
     }
-}
-
-/// Adds the products with float rows where the instruction set multiplies several of them at once; all tokens take some rows before the next ones come.
-#[inline(always)]
-fn floats<S: Simd>(s: S, tile: &mut Tile<'_>, x: &[f32], w: &Matrix<'_>, alpha: f32) -> bool {
-    let (rows, cols, k, row_bytes) = (tile.rows(), tile.cols(), w.cols, w.row_bytes());
-    let mut sums = [0.0f32; 16];
-    for n in cols.clone().step_by(sums.len()) {
-        let sums = &mut sums[..(cols.end - n).min(16)];
-        for t in rows.clone() {
-            if !s.dots(w.ty, &w.bytes[n * row_bytes..], &x[t * k..][..k], sums) {
-                return false;
-            }
-            let y = &mut tile.row(t)[n - cols.start..];
-            y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y += alpha * sum);
-        }
-    }
-    true
 }
 
 /// The product of two rows of the same length: four vectors of running sums.

@@ -1,7 +1,7 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
 use super::avx2_decode::decode;
-use super::{Op, Rounded, Simd, avx2_q8, transpose_rest};
+use super::{Op, Rounded, Simd, avx2_q8, transpose_rest, x86_floats};
 use attune_core::quant::{Type, q8};
 use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
@@ -93,6 +93,11 @@ macro_rules! token {
             #[inline(always)]
             fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
                 attune_core::quant::dot_q8(ty, blocks, x).unwrap_or(f32::NAN)
+            }
+
+            #[inline(always)]
+            fn products(self, ty: Type, rows: &[u8], x: &[f32], k: usize, alpha: f32, tile: &mut Tile<'_>) -> bool {
+                x86_floats::products(self, ty, rows, x, k, alpha, tile)
             }
 
             #[inline(always)]

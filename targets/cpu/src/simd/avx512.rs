@@ -1,6 +1,6 @@
 //! AVX-512 (F, BW, VL, VNNI): sixteen lanes.
 
-use super::{Op, Rounded, Simd, avx2, avx2_decode, avx512_q8};
+use super::{Op, Rounded, Simd, avx2, avx2_decode, avx512_q8, x86_floats};
 use attune_core::quant::{Type, q8};
 use attune_core::target::split::Tile;
 use core::arch::x86_64::*;
@@ -89,6 +89,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn dot_q8(self, ty: Type, blocks: &[u8], x: q8::Row<'_>) -> f32 {
         attune_core::quant::dot_q8(ty, blocks, x).unwrap_or(f32::NAN)
+    }
+
+    #[inline(always)]
+    fn products(self, ty: Type, rows: &[u8], x: &[f32], k: usize, alpha: f32, tile: &mut Tile<'_>) -> bool {
+        x86_floats::products(self, ty, rows, x, k, alpha, tile)
     }
 
     #[inline(always)]

@@ -39,6 +39,8 @@ pub(crate) mod panels;
 #[cfg(target_arch = "x86_64")]
 mod x86_dots;
 #[cfg(target_arch = "x86_64")]
+mod x86_floats;
+#[cfg(target_arch = "x86_64")]
 mod x86_panels;
 #[cfg(target_arch = "x86_64")]
 mod x86_q8;
@@ -169,6 +171,26 @@ pub(crate) trait Simd: Copy + Send + Sync {
     #[inline(always)]
     fn dots(self, _ty: Type, _rows: &[u8], _x: &[f32], _out: &mut [f32]) -> bool {
         false
+    }
+
+    /// Adds `alpha` times the product of each row of `x: [.., k]` that a tile's rows stand for with each of `rows`, F32, F16 or BF16 rows of W that its columns
+    /// stand for; false, and nothing is done, where there is no such kernel. A product depends on its own row and token alone.
+    #[inline(always)]
+    fn products(self, ty: Type, rows: &[u8], x: &[f32], k: usize, alpha: f32, tile: &mut Tile<'_>) -> bool {
+        let (cols, tokens, row_bytes) = (tile.cols().len(), tile.rows(), ty.row_bytes(k).unwrap_or(0));
+        let mut sums = [0.0f32; 16];
+        for n in (0..cols).step_by(sums.len()) {
+            let sums = &mut sums[..(cols - n).min(16)];
+            // All tokens take some rows before the next ones come.
+            for t in tokens.clone() {
+                if !self.dots(ty, &rows[n * row_bytes..], &x[t * k..][..k], sums) {
+                    return false;
+                }
+                let y = &mut tile.row(t)[n..];
+                y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y += alpha * sum);
+            }
+        }
+        true
     }
 
     /// As [`dot_q8`](Self::dot_q8), for rows that lie one after the other: one for each element of `out`.
