@@ -12,7 +12,7 @@ use crate::Result;
 use crate::arena::Buf;
 use crate::lora::{Active, Module, Side};
 use crate::spec::Spec;
-use crate::target::{Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
+use crate::target::{Addend, Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
 use crate::weights::{LayerWeights, Model, Weight};
 
 /// The buffers of one block. In the letters of the module's page; all f32. A decoder gives several names the same buffer.
@@ -50,8 +50,8 @@ pub struct Bufs {
     pub down: Buf,
     /// Scratch, `[T, D]`
     pub tmp: Buf,
-    /// `xA`, `[T, R]`
-    pub u: Buf,
+    /// `xA` of each linear, `[T, R]` each.
+    pub u: [Buf; Module::COUNT],
     /// A linear's input after dropout, `[T, max(D, F, H·E)]`; empty without dropout.
     pub drop: Buf,
     /// Positions, u32 `[T]`
@@ -193,14 +193,27 @@ impl Env<'_> {
         let weights = self.layer(layer);
         let bias = weights.biases.get(module as usize).copied().flatten();
         let w = &weights.linears[module as usize];
-        t.linear(y, x, w, bias, rows, Slot::UNIT, Into::Set)?;
+        let mut placed = false;
         for adapter in self.adapters {
             let Some((a, b)) = pair(adapter, adapter.params, layer, module) else { continue };
-            let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
-            t.linear(self.bufs.u, x, &a, None, rows, Slot::UNIT, Into::Set)?;
-            t.linear(y, self.bufs.u, &b, None, rows, adapter.scale, Into::Add)?;
+            let seen = self.dropped(t, (layer, module), x, rows, w.cols)?;
+            let u = self.bufs.u[module as usize];
+            t.linear(u, seen, &a, None, rows, Slot::UNIT, Into::Set)?;
+            if placed {
+                t.linear(y, u, &b, None, rows, adapter.scale, Into::Add)?;
+            } else {
+                t.linear_with(y, x, w, bias, rows, &Addend { x: u, w: b, alpha: adapter.scale })?;
+                placed = true;
+            }
         }
-        Ok(())
+        if placed { Ok(()) } else { t.linear(y, x, w, bias, rows, Slot::UNIT, Into::Set) }
+    }
+
+    /// The tuned adapter's `u = Ax` alone, as [`linear`](Self::linear) leaves it.
+    fn low<X: Target>(&self, t: &mut X, (layer, module): (usize, Module), x: Buf, rows: Rows) -> Result<()> {
+        let Some((a, _)) = self.adapters.first().and_then(|ad| pair(ad, ad.params, layer, module)) else { return Ok(()) };
+        let x = self.dropped(t, (layer, module), x, rows, a.cols)?;
+        t.linear(self.bufs.u[module as usize], x, &a, None, rows, Slot::UNIT, Into::Set)
     }
 
     /// The input as the adapter sees it.
@@ -212,7 +225,7 @@ impl Env<'_> {
         Ok(self.bufs.drop)
     }
 
-    /// Gradients of [`linear`](Self::linear): to the tuned adapter, and to the input where `dx` asks for it.
+    /// Gradients of [`linear`](Self::linear), which left `xA` behind: to the tuned adapter, and to the input where `dx` asks for it.
     fn linear_backward<X: Target>(
         &self,
         t: &mut X,
@@ -224,25 +237,29 @@ impl Env<'_> {
         rows: Rows,
     ) -> Result<()> {
         let w = &self.layer(layer).linears[module as usize];
-        if let Some((dx, into)) = dx {
-            t.linear_backward(dx, dy, w, rows, Slot::UNIT, into)?;
-        }
-        let Some(adapter) = self.adapters.first() else { return Ok(()) };
-        let (Some((a, b)), Some((da, db))) = (pair(adapter, adapter.params, layer, module), pair(adapter, g.params, layer, module)) else {
-            return Ok(());
+        let adapter = self.adapters.first();
+        let both = adapter.and_then(|ad| Some((ad, pair(ad, ad.params, layer, module)?, pair(ad, g.params, layer, module)?)));
+        let Some((adapter, (a, b), (da, db))) = both else {
+            return dx.map_or(Ok(()), |(dx, into)| t.linear_backward(dx, dy, w, rows, Slot::UNIT, into));
         };
-        // Products with the same input follow each other, so that a target that rounds inputs does so once.
         t.linear_backward(g.du, dy, &b, rows, adapter.scale, Into::Set)?;
-        let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
-        t.linear(self.bufs.u, x, &a, None, rows, Slot::UNIT, Into::Set)?;
-        t.outer(&db, dy, self.bufs.u, rows, adapter.scale)?;
-        t.outer(&da, g.du, x, rows, Slot::UNIT)?;
-        let Some((dx, _)) = dx else { return Ok(()) };
-        if self.dropout == 0.0 {
-            return t.linear_backward(dx, g.du, &a, rows, Slot::UNIT, Into::Add);
+        if let Some((dx, into)) = dx {
+            if self.dropout == 0.0 {
+                t.linear_backward_with(dx, dy, w, rows, into, &Addend { x: g.du, w: a, alpha: Slot::UNIT })?;
+            } else {
+                t.linear_backward(dx, dy, w, rows, Slot::UNIT, into)?;
+            }
         }
-        t.linear_backward(self.bufs.drop, g.du, &a, rows, Slot::UNIT, Into::Set)?;
-        t.dropout_add(dx, self.bufs.drop, self.dropout, stream(layer, module), rows, w.cols)
+        t.outer(&db, dy, self.bufs.u[module as usize], rows, adapter.scale)?;
+        let x = self.dropped(t, (layer, module), x, rows, w.cols)?;
+        t.outer(&da, g.du, x, rows, Slot::UNIT)?;
+        match dx {
+            Some((dx, _)) if self.dropout > 0.0 => {
+                t.linear_backward(self.bufs.drop, g.du, &a, rows, Slot::UNIT, Into::Set)?;
+                t.dropout_add(dx, self.bufs.drop, self.dropout, stream(layer, module), rows, w.cols)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -387,8 +404,9 @@ pub fn backward<X: Target>(t: &mut X, env: &Env<'_>, g: &Grads, layer: usize, ke
         Kept::Input => {
             attention(t, env, layer, Kv::Pass, wanted)?;
             gated(t, env, layer, rows)?;
-            if w.post_ffn_norm.is_some() {
-                env.linear(t, (layer, Module::Down), b.down, b.act, rows)?;
+            match w.post_ffn_norm {
+                Some(_) => env.linear(t, (layer, Module::Down), b.down, b.act, rows)?,
+                None => env.low(t, (layer, Module::Down), b.act, rows)?,
             }
         }
         Kept::Block => {

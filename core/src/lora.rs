@@ -30,8 +30,11 @@ pub enum Module {
 }
 
 impl Module {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+
     /// In the order in which parameters lie.
-    pub const ALL: [Module; 7] = [Module::Q, Module::K, Module::V, Module::O, Module::Gate, Module::Up, Module::Down];
+    pub const ALL: [Module; Module::COUNT] = [Module::Q, Module::K, Module::V, Module::O, Module::Gate, Module::Up, Module::Down];
 
     /// PEFT's name.
     #[must_use]

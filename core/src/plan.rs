@@ -4,7 +4,7 @@
 
 use crate::arena::{ALIGN, Buf, Region};
 use crate::block::{Bufs, Grads, Wanted};
-use crate::lora;
+use crate::lora::{self, Module};
 use crate::ops::{adamw, loss};
 use crate::spec::Spec;
 use crate::target::{KeyValues, Rows, Sight, Store, rounded_bytes};
@@ -80,7 +80,8 @@ impl TuneRequest {
         let attention = 2 * spec.q_width() + 2 * spec.kv_width() + spec.heads;
         let raw = if row.qk_norm { spec.q_width() + spec.kv_width() } else { 0 };
         let post = if row.post_norms { 2 * spec.width } else { 0 };
-        self.tokens * 4 * (attention + raw + post + spec.width + 2 * spec.ff)
+        let u = Module::COUNT * self.shape.rank as usize;
+        self.tokens * 4 * (attention + raw + post + spec.width + 2 * spec.ff + u)
     }
 }
 
@@ -262,7 +263,7 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
         act: p.work("act", &[t, f]),
         down: attn,
         tmp: if spec.arch.row().post_norms { p.work("tmp", &[t, d]) } else { Buf::EMPTY },
-        u: p.work("lora.u", &[t, request.rank]),
+        u: [p.work("lora.u", &[t, request.rank]); Module::COUNT],
         drop: Buf::EMPTY,
         positions: p.work_u32("positions", t),
         sight: p.sight(t),
@@ -370,6 +371,7 @@ impl TuneLayout {
             up: moved(b.up),
             attn: if post { moved(b.attn) } else { b.attn },
             down: if post { moved(b.down) } else { b.down },
+            u: b.u.map(moved),
             ..b
         }
     }
@@ -429,6 +431,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
     let x1 = p.work("x1", &[t, d]);
     let [gate, up] = ["gate", "up"].map(|name| p.work(name, &[t, f]));
     let [attn, down] = if post { ["attn", "down"].map(|name| p.work(name, &[t, d])) } else { [Buf::EMPTY; 2] };
+    let u = lora_u(&mut p, t, rank);
     let block_bytes = p.taken[Region::WORK.index()] - start;
     p.work("kept_blocks", &[r.kept_blocks(spec).saturating_sub(1), block_bytes / 4]);
     let bufs = Bufs {
@@ -448,7 +451,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         act: p.work("act", &[t, f]),
         down: if post { down } else { p.work("down", &[t, d]) },
         tmp: optional(&mut p, post, "tmp", &[t, d]),
-        u: p.work("lora.u", &[t, rank]),
+        u,
         drop: optional(&mut p, r.dropout, "drop", &[t, d.max(f).max(q)]),
         positions: p.work_u32("positions", t),
         sight: p.sight(t),
@@ -481,6 +484,13 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         rounded: p.rounded(t, d.max(f).max(q).max(if r.backward { chunk } else { 0 })),
     };
     Ok(TuneLayout { totals: p.totals(), ..layout })
+}
+
+/// `xA` of every linear, which its backward pass takes up again.
+fn lora_u(p: &mut Planner<'_>, t: usize, rank: usize) -> [Buf; Module::COUNT] {
+    let all = p.work("lora.u", &[Module::COUNT, t, rank]);
+    let each = all.len / Module::COUNT;
+    core::array::from_fn(|i| all.part(i * each, each))
 }
 
 fn grads(p: &mut Planner<'_>, spec: &Spec, t: usize, rank: usize, params: Buf) -> Grads {

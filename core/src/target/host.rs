@@ -2,7 +2,7 @@
 //! implementation knows a faster way.
 
 use super::split::{self, Executor, Serial, Tile};
-use super::{AdamW, AdamWBufs, Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
+use super::{AdamW, AdamWBufs, Addend, Heads, Into, KeyValues, RopeOp, Rows, Sight, Slot, Store, Target};
 use crate::arena::{Arena, Buf, Region, cast, cast_mut};
 use crate::ops::linear::Matrix;
 use crate::ops::{self, attention, loss};
@@ -29,18 +29,33 @@ impl Form {
     pub const NONE: Form = Form(0);
 }
 
-/// A product's input as [`Kernels::prepare`] left it.
-#[derive(Debug, Clone, Copy)]
+/// A product's input as [`Kernels::prepare`] left it, and what comes with it.
+#[derive(Clone, Copy)]
 pub struct Prepared<'a> {
     /// Its form.
     pub form: Form,
     /// All of the lent memory.
     pub bytes: &'a [u8],
+    /// What is added to the product, where [`Kernels::takes_low_rank`] says so.
+    pub addend: Option<LowRank<'a>>,
+}
+
+/// A product with a narrow matrix that is added to another product: `alpha · u Bᵀ` in a forward product, `alpha · du A` in a backward one.
+#[derive(Clone, Copy)]
+pub struct LowRank<'a> {
+    /// u or du: `[T, R]`.
+    pub x: &'a [f32],
+    /// B: f32 `[N, R]`, or A: f32 `[R, K]`.
+    pub w: Matrix<'a>,
+    /// R.
+    pub rank: usize,
+    /// What it is multiplied with.
+    pub alpha: f32,
 }
 
 impl Prepared<'_> {
     /// Nothing was prepared.
-    pub const NONE: Prepared<'static> = Prepared { form: Form::NONE, bytes: &[] };
+    pub const NONE: Prepared<'static> = Prepared { form: Form::NONE, bytes: &[], addend: None };
 }
 
 /// The parts of operations that a faster implementation may take over. Every result must depend on its own inputs alone and not on the tile that it
@@ -61,8 +76,13 @@ pub trait Kernels: Executor {
 
     /// Called before the pieces of a product run: what they share, such as a rounded copy of the input `x: [rows, …]`, can be made here, in `room`. `had` is the
     /// form that `room` holds of the very same input, if it does. Gives the form that `room` holds then.
-    fn prepare(&self, _product: Product, _x: &[f32], _w: &Matrix<'_>, _had: Form, _room: &mut [u8]) -> Form {
-        Form::NONE
+    fn prepare(&self, _product: Product, _x: &[f32], _w: &Matrix<'_>, had: Form, _room: &mut [u8]) -> Form {
+        had
+    }
+
+    /// Whether a product whose input was prepared so takes an addend of this rank along; else the addend is a product of its own.
+    fn takes_low_rank(&self, _prepared: Form, _rank: usize) -> bool {
+        false
     }
 
     /// As [`ops::linear::forward`]; `prepared` is what [`prepare`](Self::prepare) left.
@@ -272,6 +292,62 @@ impl<'m, X: Kernels> Host<'m, X> {
     }
 }
 
+/// What comes with a product: where and with what factor it is put down.
+type Put = (Slot, Into);
+
+impl<X: Kernels> Host<'_, X> {
+    fn forward(&mut self, y_buf: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, put: Put, addend: Option<&Addend>) -> Result<()> {
+        let (t, alpha) = (self.rows(rows), self.float(put.0));
+        let (input, bias_buf) = (x.f32s(t * w.cols), bias.map_or(Buf::EMPTY, |b| b.f32s(w.rows)));
+        let had = self.form_of(input);
+        let (u, low, factor) = self.addend(t, addend, |low| low.cols);
+        let reads = [input, w.buf, bias_buf, u, low.buf];
+        let ([x, bytes, b, u, low_bytes], [y, room]) = self.arena.views(reads, [y_buf.f32s(t * w.rows), self.scratch])?;
+        let (x, b, u, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast::<f32>(u)?, cast_mut::<f32>(y)?);
+        let (m, exec) = (matrix(w, bytes), &self.exec);
+        let form = exec.prepare(Product::Forward, x, &m, had, room);
+        let (along, after) = addend.map_or((None, None), |a| {
+            let along = LowRank { x: u, w: matrix(&low, low_bytes), rank: low.cols, alpha: factor };
+            if exec.takes_low_rank(form, along.rank) { (Some(along), None) } else { (None, Some(a)) }
+        });
+        let prepared = Prepared { form, bytes: room, addend: along };
+        let b = bias.map(|_| b);
+        let tile = exec.linear_tile(t, &m);
+        split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, prepared, &m, b, alpha, put.1));
+        self.keep_form(input, form);
+        after.map_or(Ok(()), |a| self.forward(y_buf, a.x, &a.w, None, rows, (a.alpha, Into::Add), None))
+    }
+
+    fn backward(&mut self, dx_buf: Buf, dy: Buf, w: &Weight, rows: Rows, put: Put, addend: Option<&Addend>) -> Result<()> {
+        let (t, alpha) = (self.rows(rows), self.float(put.0));
+        let input = dy.f32s(t * w.rows);
+        let had = self.form_of(input);
+        let (du, low, factor) = self.addend(t, addend, |low| low.rows);
+        let ([dy, bytes, du, low_bytes], [dx, room]) =
+            self.arena.views([input, w.buf, du, low.buf], [dx_buf.f32s(t * w.cols), self.scratch])?;
+        let (dy, du, dx) = (cast::<f32>(dy)?, cast::<f32>(du)?, cast_mut::<f32>(dx)?);
+        let (m, exec) = (matrix(w, bytes), &self.exec);
+        let form = exec.prepare(Product::Backward, dy, &m, had, room);
+        let (along, after) = addend.map_or((None, None), |a| {
+            let along = LowRank { x: du, w: matrix(&low, low_bytes), rank: low.rows, alpha: factor };
+            if exec.takes_low_rank(form, along.rank) { (Some(along), None) } else { (None, Some(a)) }
+        });
+        let prepared = Prepared { form, bytes: room, addend: along };
+        let tile = exec.backward_tile(t, &m);
+        split::tiles(exec, dx, w.cols, tile.0, tile.1, |mut tile| exec.linear_backward(&mut tile, dy, prepared, &m, alpha, put.1));
+        self.keep_form(input, form);
+        after.map_or(Ok(()), |a| self.backward(dx_buf, a.x, &a.w, rows, (a.alpha, Into::Add), None))
+    }
+
+    /// Input, weight and factor of an addend; nothing where there is none.
+    fn addend(&self, t: usize, addend: Option<&Addend>, rank: impl Fn(&Weight) -> usize) -> (Buf, Weight, f32) {
+        match addend {
+            Some(a) => (a.x.f32s(t * rank(&a.w)), a.w, self.float(a.alpha)),
+            None => (Buf::EMPTY, Weight { buf: Buf::EMPTY, ty: Type::F32, rows: 0, cols: 0 }, 0.0),
+        }
+    }
+}
+
 fn matrix<'a>(w: &Weight, bytes: &'a [u8]) -> Matrix<'a> {
     Matrix { bytes, ty: w.ty, rows: w.rows, cols: w.cols }
 }
@@ -377,35 +453,19 @@ impl<X: Kernels> Target for Host<'_, X> {
     }
 
     fn linear(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
-        let (t, alpha) = (self.rows(rows), self.float(alpha));
-        let bias_buf = bias.map_or(Buf::EMPTY, |b| b.f32s(w.rows));
-        let input = x.f32s(t * w.cols);
-        let had = self.form_of(input);
-        let ([x, bytes, b], [y, room]) = self.arena.views([input, w.buf, bias_buf], [y.f32s(t * w.rows), self.scratch])?;
-        let (x, b, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast_mut::<f32>(y)?);
-        let (m, exec) = (matrix(w, bytes), &self.exec);
-        let form = exec.prepare(Product::Forward, x, &m, had, room);
-        let prepared = Prepared { form, bytes: room };
-        let b = bias.map(|_| b);
-        let tile = exec.linear_tile(t, &m);
-        split::tiles(exec, y, w.rows, tile.0, tile.1, |mut tile| exec.linear(&mut tile, x, prepared, &m, b, alpha, into));
-        self.keep_form(input, form);
-        Ok(())
+        self.forward(y, x, w, bias, rows, (alpha, into), None)
     }
 
     fn linear_backward(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, alpha: Slot, into: Into) -> Result<()> {
-        let (t, alpha) = (self.rows(rows), self.float(alpha));
-        let input = dy.f32s(t * w.rows);
-        let had = self.form_of(input);
-        let ([dy, bytes], [dx, room]) = self.arena.views([input, w.buf], [dx.f32s(t * w.cols), self.scratch])?;
-        let (dy, dx) = (cast::<f32>(dy)?, cast_mut::<f32>(dx)?);
-        let (m, exec) = (matrix(w, bytes), &self.exec);
-        let form = exec.prepare(Product::Backward, dy, &m, had, room);
-        let prepared = Prepared { form, bytes: room };
-        let (rows, cols) = exec.backward_tile(t, &m);
-        split::tiles(exec, dx, w.cols, rows, cols, |mut tile| exec.linear_backward(&mut tile, dy, prepared, &m, alpha, into));
-        self.keep_form(input, form);
-        Ok(())
+        self.backward(dx, dy, w, rows, (alpha, into), None)
+    }
+
+    fn linear_with(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, addend: &Addend) -> Result<()> {
+        self.forward(y, x, w, bias, rows, (Slot::UNIT, Into::Set), Some(addend))
+    }
+
+    fn linear_backward_with(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, into: Into, addend: &Addend) -> Result<()> {
+        self.backward(dx, dy, w, rows, (Slot::UNIT, into), Some(addend))
     }
 
     fn outer(&mut self, dw: &Weight, dy: Buf, x: Buf, rows: Rows, alpha: Slot) -> Result<()> {

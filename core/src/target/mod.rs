@@ -198,6 +198,17 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
+/// A product with a narrow f32 matrix that is added to another product: the second half of a LoRA, forward or backward.
+#[derive(Debug, Clone, Copy)]
+pub struct Addend {
+    /// u or du: `[rows, R]`.
+    pub x: Buf,
+    /// B: `[N, R]`, or A: `[R, K]`.
+    pub w: Weight,
+    /// What it is multiplied with.
+    pub alpha: Slot,
+}
+
 /// Parameters with their gradients and moments, all of one length. With 8-bit state `m` and `v` are bytes, and `m_scales` and `v_scales` hold an f32 a
 /// block of [`BLOCK`](crate::ops::adamw::BLOCK).
 #[derive(Debug, Clone, Copy)]
@@ -250,6 +261,16 @@ pub trait Target {
     fn linear(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, alpha: Slot, into: Into) -> Result<()>;
     /// `dx (+)= alpha · dy W`; dy: `[rows, W.rows]`, dx: `[rows, W.cols]`.
     fn linear_backward(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, alpha: Slot, into: Into) -> Result<()>;
+    /// `y = x Wᵀ + bias`, and the addend's `alpha · u Bᵀ`, which a target may compute in the same pass.
+    fn linear_with(&mut self, y: Buf, x: Buf, w: &Weight, bias: Option<Buf>, rows: Rows, addend: &Addend) -> Result<()> {
+        self.linear(y, x, w, bias, rows, Slot::UNIT, Into::Set)?;
+        self.linear(y, addend.x, &addend.w, None, rows, addend.alpha, Into::Add)
+    }
+    /// `dx (+)= dy W`, and the addend's `alpha · du A`.
+    fn linear_backward_with(&mut self, dx: Buf, dy: Buf, w: &Weight, rows: Rows, into: Into, addend: &Addend) -> Result<()> {
+        self.linear_backward(dx, dy, w, rows, Slot::UNIT, into)?;
+        self.linear_backward(dx, addend.x, &addend.w, rows, addend.alpha, Into::Add)
+    }
     /// `dw += alpha · dyᵀ x`; dy: `[rows, N]`, x: `[rows, K]`, dw: f32 `[N, K]`.
     fn outer(&mut self, dw: &Weight, dy: Buf, x: Buf, rows: Rows, alpha: Slot) -> Result<()>;
     /// Turns `x: [T, heads, E]` in place.

@@ -6,7 +6,7 @@ mod common;
 
 use attune_core::arena::{Buf, Region};
 use attune_core::quant::Type;
-use attune_core::target::{Into, Rows, Slot, Target, rounded_bytes};
+use attune_core::target::{Addend, Into, Rows, Slot, Target, rounded_bytes};
 use attune_cpu::{CpuTarget, Isa, Precision};
 use common::{Room, differs, numbers, read, target, weights};
 
@@ -178,4 +178,43 @@ fn memory_that_is_too_small_is_done_without() {
     t.lend(Buf { region: Region::WORK, offset: ROOM, len: rounded_bytes(550, 300) - 65 });
     let small = run(&mut t, 550);
     assert!(small == run(&mut lent(Precision::F32, 2).unwrap(), 550));
+}
+
+/// A product and an addend of rank `r`, forward and backward, in one pass or in two.
+fn with_addend(t: &mut CpuTarget, (n, k, r): (usize, usize, usize), tokens: usize, one_pass: bool) -> [Vec<f32>; 2] {
+    let mut room = Room::new();
+    let eighths = |seed, n| short(seed, n).into_iter().map(|x| (x * 8.0).round() / 8.0).collect::<Vec<f32>>();
+    let (w, a, b) = (eighths(1, n * k), eighths(2, r * k), eighths(3, n * r));
+    let mut weight = |t: &mut CpuTarget, values: &[f32], n, k| room.weight(t, bytemuck::cast_slice(values), Type::F32, n, k);
+    let (w, a, b) = (weight(t, &w, n, k), weight(t, &a, r, k), weight(t, &b, n, r));
+    let [x, u, dy, du] = [(4, k), (5, r), (6, n), (7, r)].map(|(seed, dim)| room.f32s(t, &eighths(seed, tokens * dim)));
+    let (y, dx) = (room.f32s(t, &vec![0.0; tokens * n]), room.f32s(t, &vec![0.5; tokens * k]));
+    let bias = room.f32s(t, &eighths(8, n));
+    t.set(Slot::TOKENS, tokens as u32);
+    t.set(Slot::scale(0), 0.75f32.to_bits());
+    let alpha = Slot::scale(0);
+    if one_pass {
+        t.linear_with(y, x, &w, Some(bias), Rows::TOKENS, &Addend { x: u, w: b, alpha }).unwrap();
+        t.linear_backward_with(dx, dy, &w, Rows::TOKENS, Into::Add, &Addend { x: du, w: a, alpha }).unwrap();
+    } else {
+        t.linear(y, x, &w, Some(bias), Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
+        t.linear(y, u, &b, None, Rows::TOKENS, alpha, Into::Add).unwrap();
+        t.linear_backward(dx, dy, &w, Rows::TOKENS, Slot::UNIT, Into::Add).unwrap();
+        t.linear_backward(dx, du, &a, Rows::TOKENS, alpha, Into::Add).unwrap();
+    }
+    [read(t, y), read(t, dx)]
+}
+
+#[test]
+fn an_addend_gives_the_same_in_one_pass_as_in_two() {
+    let (Some(mut t), Some(mut exact)) = (lent(Precision::Fast, 2), lent(Precision::F32, 2)) else { return };
+    // Numbers that need no rounding: so every sum is exact, whatever its order. Ranks above 32 are not taken along.
+    for (n, k, r) in [(64, 64, 8), (33, 100, 1), (70, 700, 16), (8, 8, 32), (40, 96, 33)] {
+        for tokens in [9, 32, 70, 550] {
+            let want = with_addend(&mut exact, (n, k, r), tokens, false);
+            assert!(with_addend(&mut t, (n, k, r), tokens, true) == want, "{n} x {k}, rank {r}, {tokens} tokens");
+            assert!(with_addend(&mut t, (n, k, r), tokens, false) == want, "{n} x {k}, rank {r}, {tokens} tokens, apart");
+            assert!(with_addend(&mut exact, (n, k, r), tokens, true) == want, "{n} x {k}, rank {r}, {tokens} tokens, exact");
+        }
+    }
 }

@@ -1,92 +1,41 @@
-//! Products of many tokens as products of bf16 tiles: inputs are rounded once for all pieces, weights decoded, rounded and turned once for a tile of results.
+//! Products of many tokens as products of bf16 tiles: inputs are rounded once for all pieces, weights decoded, rounded and packed once for a tile of results.
 //!
 //! An element of a result is summed over depth in steps of 32, in order, whatever tile it falls into; padding is zeros. So results do not depend on the cut.
 #![allow(unsafe_code)]
 
-use super::linear::decode_into;
 use super::part_of;
-use crate::simd::amx::{Amx, BLOCK, DEEP, SIDE, TILE};
+use crate::simd::amx::{Amx, BLOCK, DEEP, Run, SIDE, TILE};
+use crate::simd::amx_weights::Pack;
 use crate::simd::{Op, Simd};
-use attune_core::ops::linear::{Matrix, SPAN};
-use attune_core::target::host::{Form, Prepared};
+use attune_core::ops::linear::Matrix;
+use attune_core::target::host::{Form, LowRank, Prepared};
 use attune_core::target::split::{Executor, Tile};
 use attune_core::target::{Into, rounded_bytes};
+use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 /// The form of an input in tiles: `[rows / 16][depth / 32][16][32]` bf16, filled up with zeros, rows to a multiple of 32.
 pub(super) const TILES: Form = Form(2);
 
-/// The most depth of W that is packed at once in the forward product: a panel of 32 columns then stays in the nearest cache while inputs stream by.
-const FORWARD_DEPTH: usize = 512;
-/// Rows of W that are packed at once in the backward product.
-const BACKWARD_DEPTH: usize = 256;
-/// Numbers of the panel on the stack.
-const PANEL: usize = BACKWARD_DEPTH * SPAN;
-const _: () = assert!(PANEL >= FORWARD_DEPTH * BLOCK && FORWARD_DEPTH.is_multiple_of(SPAN) && SPAN.is_multiple_of(BLOCK));
+/// The most rows of a tile of results.
+pub(super) const ROWS: usize = 512;
+/// The most depth that is packed at once: a panel of 32 columns then stays in the nearest cache while inputs stream by.
+const DEPTH: usize = 640;
+/// The highest rank of an addend that is multiplied along with a product.
+pub(super) const RANK: usize = DEEP;
 
-/// A panel of packed weights.
+/// A panel of packed weights, with an addend's behind it.
 #[repr(align(64))]
-struct Panel(MaybeUninit<[u16; PANEL]>);
+struct Panel(MaybeUninit<[u16; (DEPTH + RANK) * BLOCK]>);
 
-/// Room for a block of results at an edge.
+/// Sums of all rows of a tile for 32 columns, side by side: rows of a result may lie a power of two apart, which no cache likes.
 #[repr(align(64))]
-struct Edge([f32; BLOCK * BLOCK]);
+struct Sums(MaybeUninit<[f32; ROWS * BLOCK]>);
 
-/// Tokens, and columns, of a tile whose sums are gathered on the stack.
-pub(super) const GATHERED: (usize, usize) = (512, 64);
-
-/// Sums of a tile, side by side: rows of a result may lie a power of two apart, which no cache likes.
+/// An addend's input in tiles.
 #[repr(align(64))]
-struct Sums(MaybeUninit<[f32; GATHERED.0 * GATHERED.1]>);
-
-/// Sums of `rows` rows of `width` numbers each, gathered before they go where they belong.
-struct Gathered {
-    start: *mut f32,
-    width: usize,
-}
-
-impl Gathered {
-    /// Where to gather the sums of a tile, if it is small enough for that.
-    fn new(sums: &mut Sums, rows: usize, cols: usize) -> Option<Gathered> {
-        let width = cols.next_multiple_of(BLOCK);
-        (rows.next_multiple_of(BLOCK) * width <= GATHERED.0 * GATHERED.1).then(|| Gathered { start: sums.0.as_mut_ptr().cast(), width })
-    }
-
-    /// Adds the product of all rows with a panel of 32 columns to columns from `col` on, or puts it there where `fresh`.
-    ///
-    /// # Safety
-    /// As [`product`]; `col + 32` must be at most the width, and unless `fresh` there must be sums.
-    #[inline(always)]
-    unsafe fn product(&self, amx: Amx, rows: &Range<usize>, x: Input<'_>, part: Part, (col, fresh): (usize, bool)) {
-        for row in rows.clone().step_by(BLOCK) {
-            // SAFETY: A's tiles are checked, B is the caller's; the block lies within the sums.
-            unsafe {
-                let c = self.start.add((row - rows.start) * self.width + col);
-                amx.multiply(x.bands(row, &part), part.panel, part.steps, c, self.width * 4, fresh);
-            }
-        }
-    }
-
-    /// Puts the first of the sums down in columns `cols` of a tile, or adds them to what is there.
-    ///
-    /// # Safety
-    /// The sums of as many columns must be there.
-    #[inline(always)]
-    unsafe fn put(&self, tile: &mut Tile<'_>, cols: Range<usize>, bias: Option<&[f32]>, into: Into) {
-        for (i, row) in tile.rows().enumerate() {
-            // SAFETY: a row of the sums, filled by this function's contract.
-            let sums = unsafe { core::slice::from_raw_parts(self.start.add(i * self.width), cols.len()) };
-            let y = &mut tile.row(row)[cols.clone()];
-            match (into, bias) {
-                (Into::Set, None) => y.copy_from_slice(sums),
-                (Into::Set, Some(bias)) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y = s + b),
-                (Into::Add, None) => y.iter_mut().zip(sums).for_each(|(y, s)| *y += s),
-                (Into::Add, Some(bias)) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y += s + b),
-            }
-        }
-    }
-}
+struct Narrow(MaybeUninit<[u16; ROWS * RANK]>);
 
 /// An input in tiles: `steps` in a band of sixteen rows.
 #[derive(Clone, Copy)]
@@ -96,21 +45,13 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Where the two bands of the block from row `row` on begin in a part of the depth.
+    /// Where the two bands of the block from row `row` on begin in the depth from step `first` on.
     #[inline(always)]
-    fn bands(&self, row: usize, part: &Part) -> [*const u16; 2] {
-        assert!(self.tiles.len() >= (row + BLOCK) * self.steps * DEEP && part.first + part.steps <= self.steps);
-        let band = |i: usize| self.tiles[((row / SIDE + i) * self.steps + part.first) * TILE..].as_ptr();
+    fn bands(&self, row: usize, first: usize, steps: usize) -> [*const u16; 2] {
+        assert!(self.tiles.len() >= (row + BLOCK) * self.steps * DEEP && first + steps <= self.steps);
+        let band = |i: usize| self.tiles[((row / SIDE + i) * self.steps + first) * TILE..].as_ptr();
         [band(0), band(1)]
     }
-}
-
-/// A part of the depth: `steps` steps from step `first` on, and a panel of packed weights for it.
-#[derive(Clone, Copy)]
-struct Part {
-    first: usize,
-    steps: usize,
-    panel: *const u16,
 }
 
 /// Rounds `x: [rows, depth]` into tiles; `None` where the room is too small.
@@ -120,37 +61,42 @@ pub(super) fn round<X: Executor + ?Sized>(exec: &X, amx: Amx, x: &[f32], depth: 
     let range = tiles_at(room, rows, depth)?;
     let tiles: &mut [u16] = bytemuck::try_cast_slice_mut(&mut room[range]).ok()?;
     attune_core::target::split::rows(exec, tiles, steps * TILE, 1, |band, to| {
-        go(amx, &x[(band * SIDE * depth).min(x.len())..], depth, to);
+        amx.vectorize(Band(amx, &x[(band * SIDE * depth).min(x.len())..], depth, to));
     });
-    return Some(());
+    Some(())
+}
 
-    /// One band of sixteen rows.
-    fn go(amx: Amx, x: &[f32], depth: usize, to: &mut [u16]) {
-        struct Band<'a>(Amx, &'a [f32], usize, &'a mut [u16]);
-        impl Op for Band<'_> {
-            type Out = ();
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) {
-                let Band(amx, x, depth, to) = self;
-                for i in 0..SIDE {
-                    let row = x.get(i * depth..(i + 1) * depth).unwrap_or(&[]);
-                    for (step, tile) in to.chunks_exact_mut(TILE).enumerate() {
-                        let to = &mut tile[i * DEEP..][..DEEP];
-                        let from = row.get(step * DEEP..).unwrap_or(&[]);
-                        if from.len() >= DEEP {
-                            // SAFETY: 32 numbers are there on both sides.
-                            unsafe { amx.round(from.as_ptr(), to.as_mut_ptr()) };
-                        } else {
-                            let mut filled = [0.0f32; DEEP];
-                            filled[..from.len()].copy_from_slice(from);
-                            // SAFETY: as above.
-                            unsafe { amx.round(filled.as_ptr(), to.as_mut_ptr()) };
-                        }
-                    }
-                }
+/// One band of sixteen rows.
+struct Band<'a>(Amx, &'a [f32], usize, &'a mut [u16]);
+
+impl Op for Band<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Band(amx, x, depth, to) = self;
+        round_band(amx, x, depth, to);
+    }
+}
+
+/// Rounds the first sixteen rows of `x: [rows, depth]`, or those that there are, into a band of tiles.
+#[inline(always)]
+fn round_band(amx: Amx, x: &[f32], depth: usize, to: &mut [u16]) {
+    for i in 0..SIDE {
+        let row = x.get(i * depth..(i + 1) * depth).unwrap_or(&[]);
+        for (step, tile) in to.chunks_exact_mut(TILE).enumerate() {
+            let to = &mut tile[i * DEEP..][..DEEP];
+            let from = row.get(step * DEEP..).unwrap_or(&[]);
+            if from.len() >= DEEP {
+                // SAFETY: 32 numbers are there on both sides.
+                unsafe { amx.round(from.as_ptr(), to.as_mut_ptr()) };
+            } else {
+                let mut filled = [0.0f32; DEEP];
+                filled[..from.len()].copy_from_slice(from);
+                // SAFETY: as above.
+                unsafe { amx.round(filled.as_ptr(), to.as_mut_ptr()) };
             }
         }
-        amx.vectorize(Band(amx, x, depth, to));
     }
 }
 
@@ -168,202 +114,130 @@ pub(super) fn tiles<'a>(prepared: Prepared<'a>, rows: usize, depth: usize) -> Op
     bytemuck::try_cast_slice(&prepared.bytes[tiles_at(prepared.bytes, rows, depth)?]).ok()
 }
 
-/// `y (+)= alpha · x Wᵀ + bias` on a tile; `x` in tiles.
-pub(super) struct Forward<'a, 't> {
+/// A product on a tile, its input in tiles: `y (+)= alpha · x Wᵀ + bias`, or `dx (+)= alpha · dy W`; and a low-rank addend.
+pub(super) struct Multiply<'a, 't> {
     pub(super) amx: Amx,
     pub(super) tile: &'a mut Tile<'t>,
+    pub(super) way: Pack,
     pub(super) x: &'a [u16],
     pub(super) w: &'a Matrix<'a>,
+    pub(super) low: Option<&'a LowRank<'a>>,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) alpha: f32,
     pub(super) into: Into,
 }
 
-impl Op for Forward<'_, '_> {
+impl Op for Multiply<'_, '_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Forward { amx, tile, x, w, bias, alpha, into } = self;
-        let (rows, cols) = (tile.rows(), tile.cols());
-        let x = Input { tiles: x, steps: w.cols.div_ceil(DEEP) };
-        // Parts of about the same depth, of whole blocks.
-        let part = w.cols.div_ceil(w.cols.div_ceil(FORWARD_DEPTH)).next_multiple_of(DEEP.max(w.ty.block_len()));
-        assert!(part <= FORWARD_DEPTH && cols.end <= w.rows && rows.start.is_multiple_of(BLOCK));
-        let (mut panel, mut decoded, mut sums) = (Panel(MaybeUninit::uninit()), [0.0f32; SIDE * SPAN], Sums(MaybeUninit::uninit()));
-        let panel = panel.0.as_mut_ptr().cast::<u16>();
-        let Some(gathered) = Gathered::new(&mut sums, rows.len(), BLOCK) else { return };
+    fn run<S: Simd>(self, _: S) {
+        let Multiply { amx, tile, way, x, w, low, bias, alpha, into } = self;
+        let (rows, cols, depth) = (tile.rows(), tile.cols(), way.depth(w));
+        let x = Input { tiles: x, steps: depth.div_ceil(DEEP) };
+        // Parts of about the same depth, of whole steps.
+        let part = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).next_multiple_of(DEEP);
+        assert!(part <= DEPTH && cols.end <= way.width(w) && rows.start.is_multiple_of(BLOCK) && rows.len() <= ROWS);
+        let (mut panel, mut sums, mut narrow) = (Panel(MaybeUninit::uninit()), Sums(MaybeUninit::uninit()), Narrow(MaybeUninit::uninit()));
+        let (panel, sums) = (panel.0.as_mut_ptr().cast::<u16>(), sums.0.as_mut_ptr().cast::<f32>());
+        let low = low.map(|low| (low, narrow.fill(amx, low, rows.clone())));
         amx.configure();
         for n in cols.clone().step_by(BLOCK) {
             let some = n..(n + BLOCK).min(cols.end);
-            for start in (0..w.cols).step_by(part) {
-                let depth = part.min(w.cols - start);
-                // SAFETY: the panel holds as much, and `some` and the columns are W's; the panel was packed for so many steps.
-                unsafe {
-                    pack_turned(s, amx, w, (some.clone(), start..start + depth), alpha, panel, &mut decoded);
-                    gathered.product(amx, &rows, x, Part { first: start / DEEP, steps: depth.div_ceil(DEEP), panel }, (0, start == 0));
-                }
-            }
             let bias = bias.map(|b| &b[some.clone()]);
-            // SAFETY: all of its columns were computed just before.
-            unsafe { gathered.put(tile, some.start - cols.start..some.end - cols.start, bias, into) };
-        }
-        amx.release();
-    }
-}
-
-/// Rows `rows` (at most 32) of W as two columns of tiles, `[depth / 32][2]`.
-///
-/// # Safety
-/// `panel` must be writable for as many tiles; rows and columns must be W's, and columns begin with a block.
-#[inline(always)]
-unsafe fn pack_turned<S: Simd>(
-    s: S,
-    amx: Amx,
-    w: &Matrix<'_>,
-    (rows, cols): (Range<usize>, Range<usize>),
-    alpha: f32,
-    panel: *mut u16,
-    decoded: &mut [f32; SIDE * SPAN],
-) {
-    for half in 0..2 {
-        for start in cols.clone().step_by(SPAN) {
-            let len = SPAN.min(cols.end - start);
-            for i in 0..SIDE {
-                let row = rows.start + half * SIDE + i;
-                let to = &mut decoded[i * SPAN..][..SPAN];
-                if row < rows.end {
-                    decode_into(s, w, row, start, &mut to[..len]);
-                    scale(&mut to[..len], alpha);
-                } else {
-                    to[..len].fill(0.0);
-                }
-                to[len..].fill(0.0);
-            }
-            let at = (start - cols.start) / DEEP * 2 + half;
-            let from = core::array::from_fn(|i| decoded[i * SPAN..].as_ptr());
-            // SAFETY: sixteen rows of SPAN numbers; the tiles lie within the panel.
-            unsafe { amx.turn(from, len.next_multiple_of(DEEP), panel.add(at * TILE), 2 * TILE) };
-        }
-    }
-}
-
-#[inline(always)]
-fn scale(x: &mut [f32], alpha: f32) {
-    if alpha != 1.0 {
-        x.iter_mut().for_each(|x| *x *= alpha);
-    }
-}
-
-/// Where a product goes: columns of a tile of results, counted from its first.
-struct Out<'a, 't> {
-    tile: &'a mut Tile<'t>,
-    cols: Range<usize>,
-    /// Whether what is there counts for nothing.
-    fresh: bool,
-}
-
-/// Adds the product of all rows of a tile with a panel of up to 32 columns.
-///
-/// # Safety
-/// The panel must be readable for its steps' pairs of tiles; the thread's tiles must be configured.
-#[inline(always)]
-unsafe fn product(amx: Amx, out: Out<'_, '_>, x: Input<'_>, part: Part) {
-    let Out { tile, cols, fresh } = out;
-    let rows = tile.rows();
-    let (c, c_row) = tile.as_mut_ptr();
-    for row in rows.clone().step_by(BLOCK) {
-        let (a, count) = (x.bands(row, &part), BLOCK.min(rows.end - row));
-        // SAFETY: A's tiles are checked, B is the caller's; a whole block of results lies within the tile, or in `edge`.
-        unsafe {
-            let c = c.add((row - rows.start) * c_row + cols.start);
-            if count == BLOCK && cols.len() == BLOCK {
-                amx.multiply(a, part.panel, part.steps, c, c_row * 4, fresh);
-                continue;
-            }
-            let mut edge = Edge([0.0; BLOCK * BLOCK]);
-            for i in (0..count).filter(|_| !fresh) {
-                core::ptr::copy_nonoverlapping(c.add(i * c_row), edge.0.as_mut_ptr().add(i * BLOCK), cols.len());
-            }
-            amx.multiply(a, part.panel, part.steps, edge.0.as_mut_ptr(), BLOCK * 4, fresh);
-            for i in 0..count {
-                core::ptr::copy_nonoverlapping(edge.0.as_ptr().add(i * BLOCK), c.add(i * c_row), cols.len());
-            }
-        }
-    }
-}
-
-/// `dx (+)= alpha · dy W` on a tile; `dy` in tiles.
-pub(super) struct Backward<'a, 't> {
-    pub(super) amx: Amx,
-    pub(super) tile: &'a mut Tile<'t>,
-    pub(super) dy: &'a [u16],
-    pub(super) w: &'a Matrix<'a>,
-    pub(super) alpha: f32,
-    pub(super) into: Into,
-}
-
-impl Op for Backward<'_, '_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Backward { amx, tile, dy, w, alpha, into } = self;
-        let (rows, cols) = (tile.rows(), tile.cols());
-        let dy = Input { tiles: dy, steps: w.rows.div_ceil(DEEP) };
-        assert!(cols.end <= w.cols && cols.len() <= SPAN && rows.start.is_multiple_of(BLOCK));
-        let (mut panel, mut sums) = (Panel(MaybeUninit::uninit()), Sums(MaybeUninit::uninit()));
-        let panel = panel.0.as_mut_ptr().cast::<u16>();
-        let gathered = Gathered::new(&mut sums, rows.len(), cols.len());
-        amx.configure();
-        for start in (0..w.rows).step_by(BACKWARD_DEPTH) {
-            let depth = BACKWARD_DEPTH.min(w.rows - start);
-            // SAFETY: the panel holds as much; rows and columns are W's.
-            unsafe { pack_pairs(s, amx, w, start..start + depth, cols.clone(), alpha, panel) };
-            for col in (0..cols.len()).step_by(BLOCK) {
-                // SAFETY: the panel was packed just before: for every 32 columns so many pairs of tiles.
+            for start in (0..depth).step_by(part) {
+                let (end, first) = ((start + part).min(depth), start / DEEP);
+                let (steps, last) = ((end - start).div_ceil(DEEP), end == depth);
+                let behind = panel.wrapping_add(steps * 2 * TILE);
+                // SAFETY: the panel holds as much depth, and a rank more; ranges are the matrices'.
                 unsafe {
-                    let part = Part { first: start / DEEP, steps: depth.div_ceil(DEEP), panel: panel.add(col * BACKWARD_DEPTH) };
-                    match &gathered {
-                        Some(gathered) => gathered.product(amx, &rows, dy, part, (col, start == 0)),
-                        None => {
-                            let fresh = into == Into::Set && start == 0;
-                            product(amx, Out { tile: &mut *tile, cols: col..(col + BLOCK).min(cols.len()), fresh }, dy, part);
-                        }
+                    amx.pack(way, w, some.clone(), start..end, alpha, panel);
+                    if let (Some((low, _)), true) = (&low, last) {
+                        amx.pack(way, &low.w, some.clone(), 0..way.depth(&low.w), low.alpha, behind);
+                    }
+                }
+                for row in rows.clone().step_by(BLOCK) {
+                    let at = row - rows.start;
+                    let mut out = Out {
+                        tile: &mut *tile,
+                        rows: row..(row + BLOCK).min(rows.end),
+                        cols: some.start - cols.start..some.end - cols.start,
+                    };
+                    // Where all depth fits into the panel, the sums stay in the nearest cache, too.
+                    let block = sums.wrapping_add(if part >= depth { 0 } else { at * BLOCK });
+                    let (mut runs, mut count) = ([Run { a: x.bands(row, first, steps), b: panel, steps }; 2], 1);
+                    if let (Some((_, narrow)), true) = (&low, last) {
+                        (runs[1], count) = (Run { a: narrow.bands(at, 0, 1), b: behind, steps: 1 }, 2);
+                    }
+                    if last {
+                        out.fetch();
+                    }
+                    // SAFETY: the panel and both inputs' tiles are there, and a block of 32 rows in the sums, which the first part fills.
+                    unsafe { amx.multiply(&runs[..count], block, BLOCK * 4, start == 0) };
+                    if last {
+                        // SAFETY: the block was filled just before.
+                        out.put(unsafe { &*block.cast() }, bias, into);
                     }
                 }
             }
         }
         amx.release();
-        if let Some(gathered) = gathered {
-            // SAFETY: all columns were computed.
-            unsafe { gathered.put(tile, 0..cols.len(), None, into) };
-        }
     }
 }
 
-/// Columns `cols` (at most SPAN) of rows `rows` of W: for every 32 columns, `[rows / 32][2]` tiles, `BACKWARD_DEPTH · 32` numbers after those before.
-///
-/// # Safety
-/// As [`pack_turned`].
-#[inline(always)]
-unsafe fn pack_pairs<S: Simd>(s: S, amx: Amx, w: &Matrix<'_>, rows: Range<usize>, cols: Range<usize>, alpha: f32, panel: *mut u16) {
-    let mut decoded = [[0.0f32; SPAN]; 2];
-    for row in (0..rows.len().next_multiple_of(DEEP)).step_by(2) {
-        for (i, to) in decoded.iter_mut().enumerate() {
-            if row + i < rows.len() {
-                decode_into(s, w, rows.start + row + i, cols.start, &mut to[..cols.len()]);
-                scale(&mut to[..cols.len()], alpha);
-            } else {
-                to.fill(0.0);
+impl Narrow {
+    /// Rounds an addend's input.
+    #[inline(always)]
+    fn fill(&mut self, amx: Amx, low: &LowRank<'_>, rows: Range<usize>) -> Input<'_> {
+        let rank = low.rank;
+        assert!(rank <= RANK && low.x.len() >= rows.end * rank && rows.len() <= ROWS);
+        let bands = rows.len().next_multiple_of(BLOCK) / SIDE;
+        // SAFETY: the bands are within the memory; any bits are numbers, and a band is written as a whole before anyone reads it.
+        let tiles = unsafe { core::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u16>(), bands * TILE) };
+        for (band, tile) in tiles.chunks_exact_mut(TILE).enumerate() {
+            let first = (rows.start + band * SIDE).min(rows.end);
+            let end = (first + SIDE).min(rows.end);
+            round_band(amx, &low.x[first * rank..end * rank], rank, tile);
+        }
+        Input { tiles, steps: 1 }
+    }
+}
+
+/// A block of a tile of results.
+struct Out<'a, 't> {
+    tile: &'a mut Tile<'t>,
+    rows: Range<usize>,
+    /// Counted from the tile's first.
+    cols: Range<usize>,
+}
+
+impl Out<'_, '_> {
+    /// Asks for its memory, to be written soon.
+    #[inline(always)]
+    fn fetch(&mut self) {
+        let (start, stride) = self.tile.as_mut_ptr();
+        for row in self.rows.clone() {
+            let at = start.wrapping_add((row - self.tile.rows().start) * stride + self.cols.start);
+            // SAFETY: a hint, which may point anywhere.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+                _mm_prefetch::<_MM_HINT_ET0>(at.wrapping_add(SIDE).cast());
             }
         }
-        for col in (0..cols.len().next_multiple_of(BLOCK)).step_by(SIDE) {
-            let tile = row / DEEP * 2 + col % BLOCK / SIDE;
-            // SAFETY: sixteen numbers of both rows; a line of a tile within the panel.
-            unsafe {
-                let to = panel.add(col / BLOCK * BLOCK * BACKWARD_DEPTH + tile * TILE + row % DEEP / 2 * DEEP);
-                amx.pair(decoded[0].as_ptr().add(col), decoded[1].as_ptr().add(col), to);
+    }
+
+    /// Puts sums down, or adds them to what is there.
+    #[inline(always)]
+    fn put(&mut self, sums: &[[f32; BLOCK]; BLOCK], bias: Option<&[f32]>, into: Into) {
+        for (row, sums) in self.rows.clone().zip(sums) {
+            let y = &mut self.tile.row(row)[self.cols.clone()];
+            match (into, bias, y.as_mut_array::<BLOCK>()) {
+                (Into::Set, None, Some(y)) => *y = *sums,
+                (Into::Add, None, Some(y)) => y.iter_mut().zip(sums).for_each(|(y, s)| *y += s),
+                (Into::Set, None, None) => y.iter_mut().zip(sums).for_each(|(y, s)| *y = *s),
+                (Into::Add, None, None) => y.iter_mut().zip(sums).for_each(|(y, s)| *y += s),
+                (Into::Set, Some(bias), _) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y = s + b),
+                (Into::Add, Some(bias), _) => y.iter_mut().zip(sums.iter().zip(bias)).for_each(|(y, (s, b))| *y += s + b),
             }
         }
     }

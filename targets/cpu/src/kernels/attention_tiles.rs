@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::attention::{BLOCK, BackwardKv, BackwardQ, Forward, Softmax, Source, held, key_blocks, plain, seen_of, source};
-use crate::simd::amx::{self, Amx, DEEP, SIDE, TILE};
+use crate::simd::amx::{self, Amx, DEEP, Run, SIDE, TILE};
 use crate::simd::{Op, Simd};
 use attune_core::math::exp;
 use attune_core::ops::attention::MAX_HEAD;
@@ -124,7 +124,7 @@ fn round_square(amx: Amx, from: &Square, tiles: &mut Tiles) {
 #[inline(always)]
 unsafe fn score(amx: Amx, a: [*const u16; 2], b: *const u16, e: usize, out: &mut Square) {
     // SAFETY: by this function's contract; a square is a block of results.
-    unsafe { amx.multiply(a, b, e / DEEP, out.0.as_mut_ptr().cast(), BLOCK * 4, true) };
+    unsafe { amx.multiply(&[Run { a, b, steps: e / DEEP }], out.0.as_mut_ptr().cast(), BLOCK * 4, true) };
 }
 
 /// `out += A B` for a square A from [`round_square`], and B from [`pair`].
@@ -135,7 +135,7 @@ unsafe fn score(amx: Amx, a: [*const u16; 2], b: *const u16, e: usize, out: &mut
 unsafe fn gather(amx: Amx, square: &Tiles, b: *const u16, e: usize, out: *mut f32) {
     for col in (0..e).step_by(BLOCK) {
         // SAFETY: by this function's contract.
-        unsafe { amx.multiply(square.bands(0, BLOCK), b.add(col * BLOCK), 1, out.add(col), e * 4, false) };
+        unsafe { amx.multiply(&[Run { a: square.bands(0, BLOCK), b: b.add(col * BLOCK), steps: 1 }], out.add(col), e * 4, false) };
     }
 }
 

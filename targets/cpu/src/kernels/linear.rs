@@ -126,6 +126,7 @@ unsafe fn decode_span<S: Simd>(s: S, w: &Matrix<'_>, n: usize, start: usize, to:
 }
 
 /// As [`decode_span`], into a slice.
+#[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub(super) fn decode_into<S: Simd>(s: S, w: &Matrix<'_>, n: usize, start: usize, to: &mut [f32]) {
     s.decode(w.ty, span(w, n, start, to.len()), to);

@@ -19,6 +19,8 @@ mod rows;
 
 pub use names::{Kernel, kernels};
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx_weights::Pack;
 use crate::simd::{Op, Simd};
 use crate::{Cpu, Isa, Precision};
 use attune_core::ops;
@@ -70,6 +72,13 @@ fn part_of(room: &[u8], len: usize) -> Option<Range<usize>> {
     let start = room.as_ptr().align_offset(64);
     let end = start.checked_add(len)?;
     (room.len() >= end).then_some(start..end)
+}
+
+/// Rows and columns of a tile of results that is computed in tiles, where a product has so much depth.
+#[cfg(target_arch = "x86_64")]
+fn tile_of_tiles(tokens: usize, depth: usize) -> (usize, usize) {
+    let rows = tokens.next_multiple_of(32).min(amx::ROWS);
+    (rows, (8 * WORK / (rows * depth).max(1)).next_multiple_of(32).clamp(32, 256))
 }
 
 /// Columns of a backward tile: those of a wide block, or `free` ones where blocks are narrow.
@@ -127,14 +136,23 @@ impl Kernels for Cpu {
             }
             return dispatch(self.isa(), int8::Round { x, len: depth, room }).unwrap_or(Form::NONE);
         }
-        Form::NONE
+        // What the room holds stays good for others.
+        had
+    }
+
+    fn takes_low_rank(&self, prepared: Form, rank: usize) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if prepared == amx::TILES {
+            return rank <= amx::RANK;
+        }
+        let _ = (prepared, rank);
+        false
     }
 
     fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
-            let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
-            return (rows, (8 * WORK / (rows * w.cols).max(1)).next_multiple_of(32).clamp(32, 256));
+            return tile_of_tiles(tokens, w.cols);
         }
         #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
         if let Some(form) = panels::form(self, Product::Forward, tokens, w) {
@@ -150,9 +168,9 @@ impl Kernels for Cpu {
     fn backward_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
-            let rows = tokens.next_multiple_of(32).min(amx::GATHERED.0);
-            let free = (8 * WORK / (rows * w.rows).max(1)).next_multiple_of(32).clamp(32, amx::GATHERED.1);
-            return (rows, backward_cols(w, free));
+            // Wide blocks stay whole: where memory to round in is missing, blocks are decoded as a whole.
+            let (rows, cols) = tile_of_tiles(tokens, w.rows);
+            return (rows, backward_cols(w, cols));
         }
         let cols = backward_cols(w, 64);
         #[cfg(target_arch = "aarch64")]
@@ -177,7 +195,8 @@ impl Kernels for Cpu {
         if let Some(token) = self.tiles_for(tokens)
             && let Some(x) = amx::tiles(prepared, tokens, w.cols)
         {
-            return token.vectorize(amx::Forward { amx: token, tile, x, w, bias, alpha, into });
+            let low = prepared.addend.as_ref();
+            return token.vectorize(amx::Multiply { amx: token, tile, way: Pack::Turned, x, w, low, bias, alpha, into });
         }
         #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
         if panels::forward(tile, prepared, tokens, w, (bias, alpha, into)) {
@@ -208,7 +227,8 @@ impl Kernels for Cpu {
         if let Some(token) = self.tiles_for(tokens)
             && let Some(dy) = amx::tiles(prepared, tokens, w.rows)
         {
-            return token.vectorize(amx::Backward { amx: token, tile, dy, w, alpha, into });
+            let low = prepared.addend.as_ref();
+            return token.vectorize(amx::Multiply { amx: token, tile, way: Pack::Straight, x: dy, w, low, bias: None, alpha, into });
         }
         #[cfg(target_arch = "aarch64")]
         if bf16::backward(tile, prepared, tokens, w, (alpha, into)) {

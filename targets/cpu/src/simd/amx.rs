@@ -32,6 +32,17 @@ struct Config {
     rows: [u8; 16],
 }
 
+/// A product of `A[32, 32 · steps]` and `B[32 · steps, 32]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// Where A's upper and its lower sixteen rows begin, each `steps` tiles.
+    pub(crate) a: [*const u16; 2],
+    /// B: `steps` pairs of tiles, columns 0–15, then columns 16–31.
+    pub(crate) b: *const u16,
+    /// Thirty-seconds of the depth.
+    pub(crate) steps: usize,
+}
+
 static CONFIG: Config = Config {
     palette: 1,
     start_row: 0,
@@ -82,15 +93,12 @@ impl Amx {
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
     }
 
-    /// `C[32, 32] += A[32, 32 · steps] B[32 · steps, 32]`, or `=` where `fresh`.
-    ///
-    /// A's upper and lower sixteen rows begin at `a[0]` and `a[1]`, each a run of `steps` tiles. B is a run of `steps` pairs of tiles: columns 0–15, then columns
-    /// 16–31. C's row `i` begins at `c + i · c_row` bytes.
+    /// `C[32, 32] += Σ A B` over `runs`, or `=` where `fresh`. C's row `i` begins at `c + i · c_row` bytes.
     ///
     /// # Safety
     /// This thread must be between [`configure`](Self::configure) and [`release`](Self::release); A and B must be readable, C writable (and readable unless `fresh`).
     #[inline]
-    pub(crate) unsafe fn multiply(self, a: [*const u16; 2], b: *const u16, steps: usize, c: *mut f32, c_row: usize, fresh: bool) {
+    pub(crate) unsafe fn multiply(self, runs: &[Run], c: *mut f32, c_row: usize, fresh: bool) {
         let below = c.wrapping_byte_add(SIDE * c_row);
         // SAFETY: the addresses by this function's contract. Tiles are no registers that the compiler knows, and nobody else uses them in between.
         unsafe {
@@ -105,55 +113,24 @@ impl Amx {
                     c = in(reg) c, d = in(reg) below, row = in(reg) c_row, options(nostack, readonly)
                 );
             }
-            if steps > 0 {
+            for run in runs.iter().filter(|run| run.steps > 0) {
+                // A streams by once for each panel: `t1` keeps it from pushing B, which stays, out of the nearest cache.
                 asm!(
                     "2:",
-                    "tileloadd tmm4, [{a} + {line}]",
+                    "tileloaddt1 tmm4, [{a} + {line}]",
                     "tileloadd tmm6, [{b} + {line}]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
-                    "prefetcht0 [{a} + 2048]",
-                    "prefetcht0 [{a} + 2112]",
-                    "prefetcht0 [{a} + 2176]",
-                    "prefetcht0 [{a} + 2240]",
-                    "prefetcht0 [{a} + 2304]",
-                    "prefetcht0 [{a} + 2368]",
-                    "prefetcht0 [{a} + 2432]",
-                    "prefetcht0 [{a} + 2496]",
-                    "prefetcht0 [{a} + 2560]",
-                    "prefetcht0 [{a} + 2624]",
-                    "prefetcht0 [{a} + 2688]",
-                    "prefetcht0 [{a} + 2752]",
-                    "prefetcht0 [{a} + 2816]",
-                    "prefetcht0 [{a} + 2880]",
-                    "prefetcht0 [{a} + 2944]",
-                    "prefetcht0 [{a} + 3008]",
                     "tileloadd tmm7, [{b} + {line} + 1024]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{d} + {line}]",
+                    "tileloaddt1 tmm5, [{d} + {line}]",
                     "tdpbf16ps tmm2, tmm5, tmm6",
-                    "prefetcht0 [{d} + 2048]",
-                    "prefetcht0 [{d} + 2112]",
-                    "prefetcht0 [{d} + 2176]",
-                    "prefetcht0 [{d} + 2240]",
-                    "prefetcht0 [{d} + 2304]",
-                    "prefetcht0 [{d} + 2368]",
-                    "prefetcht0 [{d} + 2432]",
-                    "prefetcht0 [{d} + 2496]",
-                    "prefetcht0 [{d} + 2560]",
-                    "prefetcht0 [{d} + 2624]",
-                    "prefetcht0 [{d} + 2688]",
-                    "prefetcht0 [{d} + 2752]",
-                    "prefetcht0 [{d} + 2816]",
-                    "prefetcht0 [{d} + 2880]",
-                    "prefetcht0 [{d} + 2944]",
-                    "prefetcht0 [{d} + 3008]",
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "add {a}, 1024",
                     "add {d}, 1024",
                     "add {b}, 2048",
                     "dec {steps}",
                     "jnz 2b",
-                    a = inout(reg) a[0] => _, d = inout(reg) a[1] => _, b = inout(reg) b => _, steps = inout(reg) steps => _,
+                    a = inout(reg) run.a[0] => _, d = inout(reg) run.a[1] => _, b = inout(reg) run.b => _, steps = inout(reg) run.steps => _,
                     line = in(reg) 64usize, options(nostack, readonly)
                 );
             }
@@ -220,7 +197,7 @@ impl Amx {
 }
 
 #[inline(always)]
-fn both_bits(x: __m512bh) -> __m512i {
+pub(super) fn both_bits(x: __m512bh) -> __m512i {
     // SAFETY: two names of the same 512 bits.
     unsafe { core::mem::transmute(x) }
 }
@@ -230,7 +207,7 @@ fn both_bits(x: __m512bh) -> __m512i {
 /// # Safety
 /// The processor must have AVX-512 F.
 #[inline(always)]
-unsafe fn transpose(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
+pub(super) unsafe fn transpose(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
     // SAFETY: by this function's contract.
     unsafe {
         let mut a = rows;
