@@ -7,6 +7,7 @@ mod common;
 use attune_core::arena::{Buf, Region};
 use attune_core::quant::Type;
 use attune_core::target::{Addend, Into, Rows, Slot, Target, rounded_bytes};
+use attune_core::weights::Weight;
 use attune_cpu::{CpuTarget, Isa, Precision};
 use common::{Room, differs, numbers, read, target, weights};
 
@@ -215,6 +216,25 @@ fn an_addend_gives_the_same_in_one_pass_as_in_two() {
             assert!(with_addend(&mut t, (n, k, r), tokens, true) == want, "{n} x {k}, rank {r}, {tokens} tokens");
             assert!(with_addend(&mut t, (n, k, r), tokens, false) == want, "{n} x {k}, rank {r}, {tokens} tokens, apart");
             assert!(with_addend(&mut exact, (n, k, r), tokens, true) == want, "{n} x {k}, rank {r}, {tokens} tokens, exact");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_narrow_weights_agree_with_double_precision_up_to_two_roundings() {
+    let Some(mut t) = lent(Precision::Fast, 2) else { return };
+    for (n, k) in [(8, 576), (576, 8), (16, 70), (1, 33), (100, 3), (8, 8), (32, 300)] {
+        for tokens in TOKENS {
+            let mut room = Room::new();
+            let (dy, x, before) = (numbers(2, tokens * n), numbers(3, tokens * k), numbers(4, n * k));
+            let (dyb, xb, dwb) = (room.f32s(&mut t, &dy), room.f32s(&mut t, &x), room.f32s(&mut t, &before));
+            t.set(Slot::TOKENS, tokens as u32);
+            t.set(Slot::scale(0), 0.75f32.to_bits());
+            let dw = Weight { buf: dwb, ty: Type::F32, rows: n, cols: k };
+            t.outer(&dw, dyb, xb, Rows::TOKENS, Slot::scale(0)).unwrap();
+            let sums = (0..n * k).map(|i| sum((0..tokens).map(|t| (dy[t * n + i / k], x[t * k + i % k]))));
+            let (want, size): (Vec<f64>, Vec<f64>) = sums.zip(&before).map(|((s, m), b)| (f64::from(*b) + 0.75 * s, 1e-3 + m)).unzip();
+            assert_eq!(differs(&read(&mut t, dwb), &want, &size, ROUNDED), None, "{n} x {k}, {tokens} tokens");
         }
     }
 }

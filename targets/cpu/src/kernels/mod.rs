@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_narrow;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod attention_tiles;
@@ -181,7 +183,13 @@ impl Kernels for Cpu {
         (rows.min(tokens.max(1)), cols)
     }
 
-    fn outer_tile(&self, _tokens: usize, n: usize, k: usize) -> (usize, usize) {
+    fn outer_tile(&self, tokens: usize, n: usize, k: usize) -> (usize, usize) {
+        #[cfg(target_arch = "x86_64")]
+        if n.min(k) <= amx_narrow::NARROW && self.tiles_for(tokens).is_some() {
+            let piece = n.max(k).div_ceil(4).next_multiple_of(32).max(96);
+            return if n <= k { (n, piece) } else { (piece, k) };
+        }
+        let _ = tokens;
         if n.min(k) <= narrow::NARROW {
             return if n <= k { (n, narrow::PIECE) } else { (narrow::PIECE, k) };
         }
@@ -241,6 +249,12 @@ impl Kernels for Cpu {
 
     fn outer(&self, tile: &mut Tile<'_>, dy: &[f32], x: &[f32], n: usize, k: usize, alpha: f32) {
         let op = linear::Outer { tile, dy, x, n, k, alpha };
+        #[cfg(target_arch = "x86_64")]
+        if n.min(k) <= amx_narrow::NARROW
+            && let Some(amx) = self.tiles_for(dy.len() / n.max(1))
+        {
+            return amx.vectorize(amx_narrow::Narrow { amx, op });
+        }
         let left = if n.min(k) <= narrow::NARROW {
             dispatch(self.isa(), narrow::Narrow(op)).map_err(|narrow::Narrow(op)| op)
         } else {

@@ -18,11 +18,11 @@ pub(super) struct Narrow<'a, 't>(pub(super) Outer<'a, 't>);
 
 /// One side of the product: rows of `stride` numbers, from column `start`.
 #[derive(Clone, Copy)]
-struct Side<'a> {
-    rows: &'a [f32],
-    stride: usize,
-    start: usize,
-    len: usize,
+pub(super) struct Side<'a> {
+    pub(super) rows: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) start: usize,
+    pub(super) len: usize,
 }
 
 impl Op for Narrow<'_, '_> {

@@ -179,6 +179,28 @@ impl Amx {
         }
     }
 
+    /// 32 lines of sixteen numbers as the sixteen rows of a tile: a line becomes a column.
+    ///
+    /// # Safety
+    /// `to` must be writable for a tile.
+    #[inline(always)]
+    pub(crate) unsafe fn turn_pairs(self, from: &[[f32; SIDE]; DEEP], to: *mut u16) {
+        let mut lines = [[0u32; SIDE]; SIDE];
+        // SAFETY: all lines are whole; the tile by this function's contract. The token says that the processor has AVX-512 with bf16.
+        unsafe {
+            for (line, both) in lines.iter_mut().zip(from.as_chunks::<2>().0) {
+                self.pair(both[0].as_ptr(), both[1].as_ptr(), line.as_mut_ptr().cast());
+            }
+            let mut rows = [_mm512_setzero_si512(); SIDE];
+            for (row, line) in rows.iter_mut().zip(&lines) {
+                *row = _mm512_loadu_si512(line.as_ptr().cast());
+            }
+            for (i, row) in transpose(rows).into_iter().enumerate() {
+                _mm512_storeu_si512(to.add(i * DEEP).cast(), row);
+            }
+        }
+    }
+
     /// Two rows of weights of a product over rows, for 16 columns: one line of a tile.
     ///
     /// # Safety
