@@ -7,6 +7,7 @@ use super::linear::Outer;
 use super::narrow::Side;
 use crate::simd::amx::{Amx, BLOCK, DEEP, Run, SIDE, TILE};
 use crate::simd::{Op, Simd};
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::MaybeUninit;
 
 /// Tokens that are packed at once.
@@ -108,6 +109,12 @@ unsafe fn lines(amx: Amx, wide: Side<'_>, (start, some): (usize, usize), first: 
     for line in 0..SIDE {
         let token = first + 2 * line;
         let (mut even, mut odd) = (row(wide, token, tokens, start, some), row(wide, token + 1, tokens, start, some));
+        for next in [even, odd] {
+            // The same token's next columns, a block from now. A hint: it may point anywhere.
+            let next = next.wrapping_add(BLOCK).cast();
+            // SAFETY: as above.
+            unsafe { (_mm_prefetch::<_MM_HINT_T0>(next), _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64))) };
+        }
         let mut filled = [[0.0f32; BLOCK]; 2];
         if some < BLOCK {
             for (to, from) in filled.iter_mut().zip([even, odd]) {
