@@ -1,8 +1,8 @@
 //! Worker threads, made once and asleep between runs.
 //!
 //! A run is opened at a *gate*: one atomic word with the run's number, an `OPEN` bit and a count of workers inside. Workers that come while the gate
-//! is open count themselves in and take piece after piece from a counter; the caller works too, closes the gate when the pieces are used up,
-//! and waits for those inside. A worker that wakes too late finds the gate closed and goes back to sleep: nobody waits for it, so that more threads
+//! is open count themselves in and take pieces: those of their own share first, then what is left of others'. The caller works too, closes the gate when the pieces are
+//! used up, and waits for those inside. A thread's share is the same part of every run, so that what it wrote in one run is still in its cache for the next. A worker that wakes too late finds the gate closed and goes back to sleep: nobody waits for it, so that more threads
 //! than cores cost little. Nothing is allocated in a run.
 #![allow(unsafe_code)]
 
@@ -10,6 +10,7 @@ use crate::Error;
 use attune_core::target::split::Executor;
 use core::any::Any;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::panic::{catch_unwind, resume_unwind};
@@ -34,9 +35,14 @@ struct Job {
     caller: Option<Thread>,
 }
 
+/// The first piece of a share that nobody has taken, on a line of its own.
+#[repr(align(128))]
+struct Next(AtomicUsize);
+
 struct Shared {
     gate: AtomicU64,
-    next: AtomicUsize,
+    /// For each thread, the caller first.
+    next: Box<[Next]>,
     job: UnsafeCell<Job>,
     asleep: Box<[AtomicBool]>,
     /// Workers that have begun to serve.
@@ -71,7 +77,7 @@ impl Pool {
         let threads = if threads == 0 { cores } else { threads };
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
+            next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
             job: UnsafeCell::new(Job { work: None, pieces: 0, caller: None }),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             begun: AtomicUsize::new(0),
@@ -109,9 +115,9 @@ impl Pool {
             return (0..pieces).for_each(work);
         }
         self.open(pieces, work);
-        let result = catch_unwind(AssertUnwindSafe(|| self.shared.work_off(work, pieces)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.shared.work_off(0, work, pieces)));
         if result.is_err() {
-            self.shared.next.store(pieces, Ordering::Relaxed);
+            self.shared.drop_rest(pieces);
         }
         self.shared.close();
         let other = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -130,7 +136,9 @@ impl Pool {
         let work: Work = unsafe { core::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Work>(work) };
         // SAFETY: this caller holds `busy`, and the gate is closed with nobody inside: see `Shared`.
         unsafe { *shared.job.get() = Job { work: Some(work), pieces, caller: Some(thread::current()) } };
-        shared.next.store(0, Ordering::Relaxed);
+        for (i, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.share(i, pieces).start, Ordering::Relaxed);
+        }
         shared.gate.fetch_add(RUN | OPEN, Ordering::SeqCst);
         for (flag, worker) in shared.asleep.iter().zip(&self.workers).take(pieces - 1) {
             // Pairs with the worker's order: flag up, then look at the gate.
@@ -159,15 +167,34 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Takes pieces until there are none.
-    fn work_off(&self, work: &(dyn Fn(usize) + Sync), pieces: usize) {
-        loop {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= pieces {
-                return;
+    /// The pieces that are a thread's own.
+    fn share(&self, thread: usize, pieces: usize) -> Range<usize> {
+        let threads = self.next.len();
+        thread * pieces / threads..(thread + 1) * pieces / threads
+    }
+
+    /// Takes pieces until there are none: a thread's own, then those of the thread after it, and so on.
+    fn work_off(&self, thread: usize, work: &(dyn Fn(usize) + Sync), pieces: usize) {
+        let threads = self.next.len();
+        for owner in (thread..threads).chain(0..thread) {
+            let (Some(next), end) = (self.next.get(owner), self.share(owner, pieces).end) else { return };
+            loop {
+                // Looking first keeps a used-up counter from growing with every run of a thread that finds nothing.
+                if next.0.load(Ordering::Relaxed) >= end {
+                    break;
+                }
+                let piece = next.0.fetch_add(1, Ordering::Relaxed);
+                if piece >= end {
+                    break;
+                }
+                work(piece);
             }
-            work(piece);
         }
+    }
+
+    /// Leaves nothing to take.
+    fn drop_rest(&self, pieces: usize) {
+        self.next.iter().for_each(|next| next.0.store(pieces, Ordering::Relaxed));
     }
 
     /// Lets nobody in any more and waits for those inside.
@@ -199,7 +226,7 @@ impl Shared {
                 if self.gate.compare_exchange_weak(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                     last = gate / RUN;
                     spins = 0;
-                    self.serve_run();
+                    self.serve_run(index);
                 }
             } else if spins < self.spins {
                 spins += 1;
@@ -212,15 +239,15 @@ impl Shared {
     }
 
     /// One run, from inside the gate.
-    fn serve_run(&self) {
+    fn serve_run(&self, index: usize) {
         // SAFETY: inside the gate, so the job is not written: see `Shared`.
         let job = unsafe { &*self.job.get() };
         let caller = job.caller.clone();
         if let Some(work) = job.work {
             // SAFETY: the work lives until the last worker has left the gate: see `open`.
             let work = unsafe { &*work };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work_off(work, job.pieces))) {
-                self.next.store(job.pieces, Ordering::Relaxed);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work_off(index + 1, work, job.pieces))) {
+                self.drop_rest(job.pieces);
                 self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
             }
         }
@@ -309,6 +336,24 @@ mod tests {
                 s.spawn(|| (0..500).for_each(|_| assert!(counts(&pool, 9).iter().all(|&n| n == 1))));
             }
         });
+    }
+
+    #[test]
+    fn a_thread_begins_with_its_own_share_and_helps_others_then() {
+        let pool = Pool::new(2).unwrap();
+        let caller = thread::current().id();
+        let order = Mutex::new(Vec::new());
+        // The caller's first piece takes so long that the other thread does all the rest.
+        pool.run(8, &|i| {
+            if thread::current().id() == caller {
+                thread::sleep(core::time::Duration::from_millis(200));
+            }
+            order.lock().unwrap().push((thread::current().id() == caller, i));
+        });
+        let order = order.into_inner().unwrap();
+        let other: Vec<usize> = order.iter().filter(|(mine, _)| !mine).map(|(_, i)| *i).collect();
+        assert_eq!(order.iter().filter(|(mine, _)| *mine).collect::<Vec<_>>(), [&(true, 0)]);
+        assert_eq!(other, [4, 5, 6, 7, 1, 2, 3]);
     }
 
     #[test]
