@@ -158,7 +158,23 @@ impl Planner<'_> {
     }
 
     fn sight(&mut self, t: usize) -> Sight {
-        Sight { first: self.work_u32("sight.first", t), last: self.work_u32("sight.last", t) }
+        Sight::own(self.work_u32("sight.first", t), self.work_u32("sight.last", t))
+    }
+
+    /// With room for shared rows.
+    fn sight_sharing(&mut self, t: usize) -> Sight {
+        let own = self.sight(t);
+        Sight { shared_first: self.work_u32("sight.shared_first", t), shared_end: self.work_u32("sight.shared_end", t), ..own }
+    }
+
+    /// The same for the rows that predict targets.
+    fn target_sight(&mut self, t: usize) -> Sight {
+        Sight {
+            first: self.work_u32("target_sight.first", t),
+            last: self.work_u32("target_sight.last", t),
+            shared_first: self.work_u32("target_sight.shared_first", t),
+            shared_end: self.work_u32("target_sight.shared_end", t),
+        }
     }
 
     /// Room for a product's input as the target's kernels like it; see [`Target::lend`](crate::target::Target::lend).
@@ -276,7 +292,7 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
         last: p.work("last", &[1, d]),
         last_index: p.work_u32("last_index", 1),
         last_position: p.work_u32("last_position", 1),
-        last_sight: Sight { first: p.work_u32("last_sight.first", 1), last: p.work_u32("last_sight.last", 1) },
+        last_sight: Sight::own(p.work_u32("last_sight.first", 1), p.work_u32("last_sight.last", 1)),
         logits: p.work("logits", &[spec.vocab]),
         rounded: p.rounded(t, d.max(f).max(spec.q_width())),
         cache,
@@ -454,7 +470,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         u,
         drop: optional(&mut p, r.dropout, "drop", &[t, d.max(f).max(q)]),
         positions: p.work_u32("positions", t),
-        sight: p.sight(t),
+        sight: p.sight_sharing(t),
         frequencies: p.frequencies(spec),
     };
     let grads = if r.backward { grads(&mut p, spec, t, rank, param_grads) } else { Grads::EMPTY };
@@ -473,7 +489,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         block_bytes,
         target_rows: p.work_u32("target_rows", t),
         target_positions: p.work_u32("target_positions", t),
-        target_sight: Sight { first: p.work_u32("target_sight.first", t), last: p.work_u32("target_sight.last", t) },
+        target_sight: p.target_sight(t),
         target_ids: p.work_u32("target_ids", t),
         head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY }],
         logits: p.work("logits", &[t, chunk]),

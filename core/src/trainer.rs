@@ -14,12 +14,21 @@ use crate::target::{AdamW, AdamWBufs, Into, Rows, Slot, Store, Target};
 use crate::weights::Model;
 use crate::{Error, Result, ops, optim};
 
-/// One micro-batch: sequences behind each other, each seeing itself alone.
-#[derive(Debug, Clone, Copy)]
+/// One micro-batch: sequences behind each other, each seeing itself alone, or itself and one before it that several continue: answers to one prompt, which
+/// is there, and passes forward and backward, once.
+///
+/// ```text
+/// ids          5 6 7   8 1 2   8 3     a prompt 5 6 7 8, whose last token each answer repeats, answers 1 2 and 3
+/// positions    0 1 2   3 4 5   3 4
+/// starts       0 0 0   3 3 3   6 6
+/// shared_first 0 0 0   0 0 0   0 0
+/// shared_end   0 0 0   3 3 3   3 3
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Batch<'b> {
     /// Token ids, `[T]`.
     pub ids: &'b [u32],
-    /// Position of each token in its sequence, `[T]`: restarts at 0 where a sequence begins.
+    /// Position of each token in its sequence, `[T]`: restarts at 0 where a sequence begins, or goes on from the shared rows.
     pub positions: &'b [u32],
     /// Row of the first token of each token's sequence, `[T]`; does not decrease.
     pub starts: &'b [u32],
@@ -27,6 +36,10 @@ pub struct Batch<'b> {
     pub target_rows: &'b [u32],
     /// The target ids, in the same order.
     pub target_ids: &'b [u32],
+    /// First row that each token sees besides those of its own sequence, `[T]`, or empty for none anywhere.
+    pub shared_first: &'b [u32],
+    /// Behind the last of those rows, `[T]`; where it is the first, there are none.
+    pub shared_end: &'b [u32],
 }
 
 impl Batch<'_> {
@@ -53,6 +66,42 @@ impl Batch<'_> {
         }
         if self.target_rows.iter().any(|&r| r as usize >= n) || self.target_rows.windows(2).any(|w| w[0] >= w[1]) {
             return bad("target rows must increase and lie within the batch");
+        }
+        self.check_shared()
+    }
+
+    /// Shared rows begin a sequence that itself sees no others, are the same for all tokens of a sequence, and stand before it without a stranger between.
+    fn check_shared(&self) -> Result<()> {
+        let (n, bad) = (self.ids.len(), |what| Err(Error::BadBatch { what }));
+        if self.shared_first.is_empty() && self.shared_end.is_empty() {
+            return Ok(());
+        }
+        if self.shared_first.len() != n || self.shared_end.len() != n {
+            return bad("shared_first and shared_end must be empty or as long as ids");
+        }
+        let shared = |i: usize| (self.shared_first[i] as usize, self.shared_end[i] as usize);
+        let mut lowest = 0;
+        for i in 0..n {
+            let (first, end) = shared(i);
+            let start = self.starts[i] as usize;
+            if i > 0 && self.starts[i - 1] == self.starts[i] && shared(i - 1) != (first, end) {
+                return bad("all tokens of a sequence must share the same rows");
+            }
+            if first > end || first < end && end > start {
+                return bad("shared rows must lie before the sequence that sees them");
+            }
+            if first < end {
+                let (begins, beyond) = (self.starts[first] as usize == first, self.starts[end - 1] as usize != first);
+                let (again, until) = shared(first);
+                if !begins || beyond || again < until {
+                    return bad("shared rows must be the beginning of one sequence that itself shares none");
+                }
+            }
+            let low = if first < end { first } else { start };
+            if low < lowest {
+                return bad("sequences that share rows must stand right behind them");
+            }
+            lowest = low;
         }
         Ok(())
     }
@@ -357,7 +406,16 @@ impl<T: Target> Trainer<T> {
         let targets = batch.target_rows.len();
         write_each(t, l.target_positions, targets, |i| batch.positions[row(i)])?;
         write_each(t, l.target_sight.first, targets, |i| batch.starts[row(i)])?;
-        write_each(t, l.target_sight.last, targets, |i| batch.target_rows[i])
+        write_each(t, l.target_sight.last, targets, |i| batch.target_rows[i])?;
+        for (all, wanted, values) in [
+            (l.bufs.sight.shared_first, l.target_sight.shared_first, batch.shared_first),
+            (l.bufs.sight.shared_end, l.target_sight.shared_end, batch.shared_end),
+        ] {
+            let value = |i: usize| values.get(i).copied().unwrap_or(0);
+            write_each(t, all, batch.ids.len(), value)?;
+            write_each(t, wanted, targets, |i| value(row(i)))?;
+        }
+        Ok(())
     }
 
     fn count_correct(&mut self, target_ids: &[u32]) -> Result<usize> {

@@ -6,6 +6,8 @@ use crate::math::{axpy, dot, exp};
 use crate::quant::{self, Type};
 use crate::target::split::Tile;
 use crate::target::{Heads, Store};
+use crate::{Error, Result};
+use core::ops::Range;
 
 /// Keys handled at once.
 const BLOCK: usize = 32;
@@ -51,16 +53,38 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Which rows a token sees.
+/// Which rows a token sees: `first ..= last`, and before them the shared rows `shared_first .. shared_end`, whose tokens came before its own.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
     /// First.
     pub first: &'a [u32],
     /// Last.
     pub last: &'a [u32],
+    /// First shared row; both lists empty: nobody sees shared rows.
+    pub shared_first: &'a [u32],
+    /// Behind the last shared row; equal to the first: none.
+    pub shared_end: &'a [u32],
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
+    /// From lists of one length; shared rows that nobody sees are left out, and then nothing looks for them.
+    ///
+    /// # Errors
+    /// [`Error::BadBatch`] where a token would see no row, one of `held` or beyond, or one row twice.
+    pub fn new([first, last]: [&'a [u32]; 2], [shared_first, shared_end]: [&'a [u32]; 2], held: usize) -> Result<Self> {
+        if first.iter().zip(last).any(|(f, l)| f > l || *l as usize >= held) {
+            return Err(Error::BadBatch { what: "a token sees rows that do not exist" });
+        }
+        let shared = || shared_first.iter().zip(shared_end);
+        if shared().all(|(f, e)| f == e) {
+            return Ok(Sight { first, last, shared_first: &[], shared_end: &[] });
+        }
+        if shared_first.len() != first.len() || shared().zip(first).any(|((f, e), own)| f > e || f < e && e > own) {
+            return Err(Error::BadBatch { what: "the shared rows that a token sees must lie before its own" });
+        }
+        Ok(Sight { first, last, shared_first, shared_end })
+    }
+
     /// `first ..= last` of token `t`, with the window.
     #[inline(always)]
     #[must_use]
@@ -68,19 +92,59 @@ impl Sight<'_> {
         let (first, last) = (self.first[t] as usize, self.last[t] as usize);
         (if window > 0 { first.max((last + 1).saturating_sub(window)) } else { first }, last)
     }
+
+    /// Whether some token sees shared rows.
+    #[inline(always)]
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        !self.shared_first.is_empty()
+    }
+
+    /// The shared rows that token `t` sees: with a window, the last of as many as its own rows leave of it.
+    #[inline(always)]
+    #[must_use]
+    pub fn shared(&self, t: usize, window: usize) -> Range<usize> {
+        if !self.shares() {
+            return 0..0;
+        }
+        let (first, end) = (self.shared_first[t] as usize, self.shared_end[t] as usize);
+        if window == 0 {
+            return first..end;
+        }
+        let own = self.last[t] as usize + 1 - self.first[t] as usize;
+        first.max(end.saturating_sub(window.saturating_sub(own))).min(end)..end
+    }
+
+    /// All rows that token `t` sees, in the order of their tokens.
+    #[inline(always)]
+    #[must_use]
+    pub fn seen(&self, t: usize, window: usize) -> [Range<usize>; 2] {
+        let (first, last) = self.of(t, window);
+        [self.shared(t, window), first..last + 1]
+    }
+
+    /// A row before which neither token `t` nor any later one sees anything.
+    #[inline(always)]
+    #[must_use]
+    pub fn floor(&self, t: usize, window: usize) -> usize {
+        if !self.shares() {
+            return self.of(t, window).0;
+        }
+        // A later token of the group may see further back than the window of this one.
+        let first = self.first[t] as usize;
+        if self.shared_first[t] < self.shared_end[t] { first.min(self.shared_first[t] as usize) } else { first }
+    }
 }
 
 /// One token and one head: `o: [E]` and the logarithm of the denominator.
 #[inline(always)]
-pub fn forward(o: &mut [f32], q: &[f32], k: &Rows<'_>, v: &Rows<'_>, kv_head: usize, seen: (usize, usize), scale: f32) -> f32 {
+pub fn forward(o: &mut [f32], q: &[f32], k: &Rows<'_>, v: &Rows<'_>, kv_head: usize, seen: [Range<usize>; 2], scale: f32) -> f32 {
     let e = q.len();
     let mut room = [0.0f32; MAX_HEAD];
     let mut scores = [0.0f32; BLOCK];
     let (mut top, mut sum) = (f32::NEG_INFINITY, 0.0f32);
     o.fill(0.0);
-    let mut start = seen.0;
-    while start <= seen.1 {
-        let len = BLOCK.min(seen.1 + 1 - start);
+    for (start, len) in seen.into_iter().flat_map(|run| run.clone().step_by(BLOCK).map(move |start| (start, BLOCK.min(run.end - start)))) {
         let mut block_top = top;
         for (j, s) in scores[..len].iter_mut().enumerate() {
             *s = scale * dot(q, k.head(start + j, kv_head, e, &mut room));
@@ -97,7 +161,6 @@ pub fn forward(o: &mut [f32], q: &[f32], k: &Rows<'_>, v: &Rows<'_>, kv_head: us
             sum += p;
             axpy(o, p, v.head(start + j, kv_head, e, &mut room));
         }
-        start += len;
     }
     let inverse = 1.0 / sum;
     o.iter_mut().for_each(|x| *x *= inverse);
@@ -145,10 +208,10 @@ pub fn delta(delta: &mut [f32], o: &[f32], d_o: &[f32], e: usize) {
 
 /// The gradient to q of one token and head.
 #[inline(always)]
-pub fn backward_q(dq: &mut [f32], f: &Forward<'_>, t: usize, h: usize, seen: (usize, usize), a: &Heads) {
+pub fn backward_q(dq: &mut [f32], f: &Forward<'_>, t: usize, h: usize, seen: [Range<usize>; 2], a: &Heads) {
     let kv = h / (a.heads / a.kv_heads);
     dq.fill(0.0);
-    for j in seen.0..=seen.1 {
+    for j in seen.into_iter().flatten() {
         let (_, ds) = f.pair(t, h, j, a);
         let at = (j * a.kv_heads + kv) * a.head_dim;
         axpy(dq, a.scale * ds, &f.k[at..at + a.head_dim]);
@@ -163,8 +226,11 @@ pub fn backward_kv(dk: &mut [f32], dv: &mut [f32], f: &Forward<'_>, j: usize, kv
     dk.fill(0.0);
     dv.fill(0.0);
     for t in j..sight.first.len() {
-        if sight.of(t, a.window).0 > j {
+        if sight.floor(t, a.window) > j {
             break;
+        }
+        if sight.of(t, a.window).0 > j && !sight.shared(t, a.window).contains(&j) {
+            continue;
         }
         for h in kv * group..(kv + 1) * group {
             let (p, ds) = f.pair(t, h, j, a);
@@ -182,7 +248,7 @@ pub fn forward_tile(o: &mut Tile<'_>, lse: &mut Tile<'_>, q: &[f32], kv: [&Rows<
         for (i, h) in lse.cols().enumerate() {
             let q = &q[(t * a.heads + h) * e..][..e];
             let out = &mut o.row(t)[i * e..][..e];
-            lse.row(t)[i] = forward(out, q, kv[0], kv[1], h / group, sight.of(t, a.window), a.scale);
+            lse.row(t)[i] = forward(out, q, kv[0], kv[1], h / group, sight.seen(t, a.window), a.scale);
         }
     }
 }
@@ -193,7 +259,7 @@ pub fn backward_q_tile(dq: &mut Tile<'_>, f: &Forward<'_>, sight: &Sight<'_>, a:
     for t in dq.rows() {
         let first = dq.cols().start / e;
         for (i, dq) in dq.row(t).chunks_exact_mut(e).enumerate() {
-            backward_q(dq, f, t, first + i, sight.of(t, a.window), a);
+            backward_q(dq, f, t, first + i, sight.seen(t, a.window), a);
         }
     }
 }

@@ -514,19 +514,17 @@ impl<X: Kernels> Target for Host<'_, X> {
             return Err(Error::BadShape { op: "attention" });
         }
         let n = t * a.heads;
-        let ([q, k, v, first, last], [o, lse]) = self
+        let [first, last, shared_first, shared_end] = sight.parts(t);
+        let ([q, k, v, first, last, shared_first, shared_end], [o, lse]) = self
             .arena
-            .views([q.f32s(n * e), kv.k, kv.v, sight.first.part(0, t * 4), sight.last.part(0, t * 4)], [o.f32s(n * e), lse.f32s(n)])?;
+            .views([q.f32s(n * e), kv.k, kv.v, first, last, shared_first, shared_end], [o.f32s(n * e), lse.f32s(n)])?;
         let view = |bytes| -> Result<attention::Rows<'_>> {
             let f32s = if kv.store == Store::F32 { cast::<f32>(bytes)? } else { &[] };
             Ok(attention::Rows { bytes, f32s, store: kv.store, dim })
         };
         let (k, v, q) = (view(k)?, view(v)?, cast::<f32>(q)?);
-        let sight = attention::Sight { first: cast::<u32>(first)?, last: cast::<u32>(last)? };
         let held = kv.k.len.min(kv.v.len) / kv.store.bytes(dim).max(1);
-        if sight.first.iter().zip(sight.last).any(|(f, l)| f > l || *l as usize >= held) {
-            return Err(Error::BadBatch { what: "a token sees rows that do not exist" });
-        }
+        let sight = attention::Sight::new([cast(first)?, cast(last)?], [cast(shared_first)?, cast(shared_end)?], held)?;
         let exec = &self.exec;
         let (group, tokens) = (a.heads / a.kv_heads, exec.attention_tile(t, a));
         let out = (cast_mut::<f32>(o)?, cast_mut::<f32>(lse)?);
@@ -553,7 +551,8 @@ impl<X: Kernels> Target for Host<'_, X> {
             let ([o, d_o], [delta]) = self.arena.views([o.f32s(nq), d_o.f32s(nq)], [delta.f32s(t * a.heads)])?;
             attention::delta(cast_mut::<f32>(delta)?, cast::<f32>(o)?, cast::<f32>(d_o)?, e);
         }
-        let ([q, k, v, lse, d_o, delta, first, last], [dq, dk, dv]) = self.arena.views(
+        let [first, last, shared_first, shared_end] = sight.parts(t);
+        let ([q, k, v, lse, d_o, delta, first, last, shared_first, shared_end], [dq, dk, dv]) = self.arena.views(
             [
                 q.f32s(nq),
                 k.f32s(nk),
@@ -561,8 +560,10 @@ impl<X: Kernels> Target for Host<'_, X> {
                 lse.f32s(t * a.heads),
                 d_o.f32s(nq),
                 delta.f32s(t * a.heads),
-                sight.first.part(0, t * 4),
-                sight.last.part(0, t * 4),
+                first,
+                last,
+                shared_first,
+                shared_end,
             ],
             [grads[0].f32s(nq), grads[1].f32s(nk), grads[2].f32s(nk)],
         )?;
@@ -574,7 +575,7 @@ impl<X: Kernels> Target for Host<'_, X> {
             d_o: cast::<f32>(d_o)?,
             delta: cast::<f32>(delta)?,
         };
-        let sight = attention::Sight { first: cast::<u32>(first)?, last: cast::<u32>(last)? };
+        let sight = attention::Sight::new([cast(first)?, cast(last)?], [cast(shared_first)?, cast(shared_end)?], t)?;
         let exec = &self.exec;
         let (group, tokens) = (a.heads / a.kv_heads, exec.attention_tile(t, a));
         split::tiles(exec, cast_mut::<f32>(dq)?, a.heads * e, tokens, group * e, |mut dq| {

@@ -158,12 +158,35 @@ pub struct KeyValues {
 ///
 /// `first` must not decrease. In training, `last[t] = t` and `first[t]` is where the token's segment begins; in decoding, `first[t] = 0` and
 /// `last[t]` is its position.
+///
+/// A token may see shared rows as well, `shared_first[t] .. shared_end[t]`, which come before its own, in the batch and in the sequence: a prompt that
+/// several answers have in common. A window counts over both. Whoever sees them stands right behind them, so that the lowest row that a token sees does
+/// not decrease either.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight {
     /// First row seen.
     pub first: Buf,
     /// Last row seen.
     pub last: Buf,
+    /// First shared row seen; both empty: nobody sees any.
+    pub shared_first: Buf,
+    /// Behind the last shared row seen; the first where there is none.
+    pub shared_end: Buf,
+}
+
+impl Sight {
+    /// Without shared rows.
+    #[must_use]
+    pub const fn own(first: Buf, last: Buf) -> Sight {
+        Sight { first, last, shared_first: Buf::EMPTY, shared_end: Buf::EMPTY }
+    }
+
+    /// The four lists of the first `tokens` tokens.
+    #[must_use]
+    pub fn parts(&self, tokens: usize) -> [Buf; 4] {
+        let some = |buf: Buf| if buf.len == 0 { Buf::EMPTY } else { buf.part(0, tokens * 4) };
+        [self.first.part(0, tokens * 4), self.last.part(0, tokens * 4), some(self.shared_first), some(self.shared_end)]
+    }
 }
 
 /// One use of rope.
