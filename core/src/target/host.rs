@@ -515,9 +515,8 @@ impl<X: Kernels> Target for Host<'_, X> {
         }
         let n = t * a.heads;
         let [first, last, shared_first, shared_end] = sight.parts(t);
-        let ([q, k, v, first, last, shared_first, shared_end], [o, lse]) = self
-            .arena
-            .views([q.f32s(n * e), kv.k, kv.v, first, last, shared_first, shared_end], [o.f32s(n * e), lse.f32s(n)])?;
+        let ([q, k, v, first, last, shared_first, shared_end], [o, lse]) =
+            self.arena.views([q.f32s(n * e), kv.k, kv.v, first, last, shared_first, shared_end], [o.f32s(n * e), lse.f32s(n)])?;
         let view = |bytes| -> Result<attention::Rows<'_>> {
             let f32s = if kv.store == Store::F32 { cast::<f32>(bytes)? } else { &[] };
             Ok(attention::Rows { bytes, f32s, store: kv.store, dim })

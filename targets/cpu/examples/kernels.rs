@@ -152,7 +152,7 @@ fn attention(b: &mut Bench, tokens: usize) {
     for segment in [tokens, 64] {
         let first: Vec<u32> = (0..tokens).map(|t| (t / segment * segment) as u32).collect();
         let last: Vec<u32> = (0..tokens as u32).collect();
-        let sight = Sight { first: b.u32s(&first), last: b.u32s(&last) };
+        let sight = Sight::own(b.u32s(&first), b.u32s(&last));
         let pairs: f64 = first.iter().zip(&last).map(|(f, l)| f64::from(l - f + 1)).sum();
         let kv = KeyValues { k, v, store: Store::F32 };
         b.report(&format!("attention 4 heads of 64, segments of {segment}"), 4.0 * pairs * 256.0, |t| {

@@ -11,10 +11,11 @@ use common::{Room, differs, isas, numbers, read, target};
 const ROOM: usize = 1 << 23;
 const EXACT: Precision = Precision::F32;
 
-/// A case: tokens, segments that they come in, and widths.
+/// A case: tokens, segments that they come in, segments that see rows before them, with those rows, and widths.
 struct Case {
     tokens: usize,
     segments: &'static [usize],
+    shares: &'static [(usize, [u32; 2])],
     heads: Heads,
 }
 
@@ -24,14 +25,31 @@ fn heads(heads: usize, kv_heads: usize, head_dim: usize, window: usize) -> Heads
 
 fn cases() -> Vec<Case> {
     vec![
-        Case { tokens: 1, segments: &[0], heads: heads(2, 2, 64, 0) },
-        Case { tokens: 3, segments: &[0], heads: heads(4, 2, 32, 0) },
-        Case { tokens: 5, segments: &[0], heads: heads(4, 2, 16, 0) },
-        Case { tokens: 33, segments: &[0, 7, 31], heads: heads(4, 1, 64, 0) },
-        Case { tokens: 70, segments: &[0], heads: heads(3, 3, 24, 0) },
-        Case { tokens: 100, segments: &[0, 40], heads: heads(2, 1, 80, 9) },
-        Case { tokens: 200, segments: &[0, 1, 64, 130], heads: heads(6, 2, 48, 0) },
-        Case { tokens: 130, segments: &[0], heads: heads(1, 1, 256, 40) },
+        Case { tokens: 1, segments: &[0], shares: &[], heads: heads(2, 2, 64, 0) },
+        Case { tokens: 3, segments: &[0], shares: &[], heads: heads(4, 2, 32, 0) },
+        Case { tokens: 5, segments: &[0], shares: &[], heads: heads(4, 2, 16, 0) },
+        Case { tokens: 33, segments: &[0, 7, 31], shares: &[], heads: heads(4, 1, 64, 0) },
+        Case { tokens: 70, segments: &[0], shares: &[], heads: heads(3, 3, 24, 0) },
+        Case { tokens: 100, segments: &[0, 40], shares: &[], heads: heads(2, 1, 80, 9) },
+        Case { tokens: 200, segments: &[0, 1, 64, 130], shares: &[], heads: heads(6, 2, 48, 0) },
+        Case { tokens: 130, segments: &[0], shares: &[], heads: heads(1, 1, 256, 40) },
+        // Answers to a prompt: short ones in one block, beside a stranger, prompts that end within a block, windows that reach back into the prompt.
+        Case { tokens: 3, segments: &[0, 1, 2], shares: &[(1, [0, 1]), (2, [0, 1])], heads: heads(4, 2, 32, 0) },
+        Case { tokens: 30, segments: &[0, 9, 20, 25], shares: &[(9, [0, 9]), (20, [0, 9])], heads: heads(4, 2, 32, 0) },
+        Case { tokens: 230, segments: &[0, 7, 100, 150, 215], shares: &[(100, [7, 100]), (150, [7, 100])], heads: heads(6, 2, 64, 0) },
+        Case {
+            tokens: 160,
+            segments: &[0, 64, 70, 71, 130],
+            shares: &[(64, [0, 64]), (70, [0, 64]), (71, [0, 64])],
+            heads: heads(2, 1, 32, 13),
+        },
+        Case { tokens: 200, segments: &[0, 90, 140], shares: &[(90, [0, 90]), (140, [0, 90])], heads: heads(2, 2, 48, 70) },
+        Case {
+            tokens: 400,
+            segments: &[0, 40, 120, 200, 240, 330],
+            shares: &[(40, [0, 40]), (120, [0, 40]), (240, [200, 240]), (330, [200, 235])],
+            heads: heads(2, 1, 64, 0),
+        },
     ]
 }
 
@@ -39,8 +57,18 @@ fn firsts(case: &Case) -> Vec<u32> {
     (0..case.tokens).map(|t| *case.segments.iter().rev().find(|&&s| s <= t).unwrap() as u32).collect()
 }
 
+/// First and end of the shared rows of each token.
+fn shared(case: &Case) -> [Vec<u32>; 2] {
+    let of = |first: u32| case.shares.iter().find(|s| s.0 == first as usize).map_or([0, 0], |s| s.1);
+    [0, 1].map(|i| firsts(case).into_iter().map(|first| of(first)[i]).collect())
+}
+
 /// o, lse, dq, dk, dv.
 fn run(isa: Isa, precision: Precision, threads: usize, case: &Case) -> [Vec<f32>; 5] {
+    try_run(isa, precision, threads, case).unwrap()
+}
+
+fn try_run(isa: Isa, precision: Precision, threads: usize, case: &Case) -> attune_core::Result<[Vec<f32>; 5]> {
     let (a, n) = (&case.heads, case.tokens);
     let (nq, nk) = (n * a.heads * a.head_dim, n * a.kv_heads * a.head_dim);
     let mut t = target(isa, threads, precision, ROOM);
@@ -52,12 +80,14 @@ fn run(isa: Isa, precision: Precision, threads: usize, case: &Case) -> [Vec<f32>
     // Garbage where results go.
     let [o, lse, delta, dq, dk, dv] = [nq, n * a.heads, n * a.heads, nq, nk, nk].map(|n| room.f32s(&mut t, &vec![7.0; n]));
     let last: Vec<u32> = (0..n as u32).collect();
-    let sight =
-        Sight { first: room.bytes(&mut t, bytemuck::cast_slice(&firsts(case))), last: room.bytes(&mut t, bytemuck::cast_slice(&last)) };
+    let [shared_first, shared_end] = shared(case);
+    let [first, last, shared_first, shared_end] =
+        [firsts(case), last, shared_first, shared_end].map(|rows| room.bytes(&mut t, bytemuck::cast_slice(&rows)));
+    let sight = Sight { first, last, shared_first, shared_end };
     t.set(Slot::TOKENS, n as u32);
-    t.attention(o, lse, q, &KeyValues { k, v, store: Store::F32 }, &sight, Rows::TOKENS, a).unwrap();
-    t.attention_backward([dq, dk, dv], d_o, [q, k, v, o, lse], delta, &sight, Rows::TOKENS, a).unwrap();
-    [o, lse, dq, dk, dv].map(|b| read(&mut t, b))
+    t.attention(o, lse, q, &KeyValues { k, v, store: Store::F32 }, &sight, Rows::TOKENS, a)?;
+    t.attention_backward([dq, dk, dv], d_o, [q, k, v, o, lse], delta, &sight, Rows::TOKENS, a)?;
+    Ok([o, lse, dq, dk, dv].map(|b| read(&mut t, b)))
 }
 
 /// The cosine of the angle between two vectors.
@@ -83,7 +113,7 @@ fn rounded_attention_and_its_gradients_are_close_to_the_reference() {
         }
     }
     // A key more or less is seen by that measure.
-    let case = |segments| Case { tokens: 70, segments, heads: heads(2, 1, 32, 0) };
+    let case = |segments| Case { tokens: 70, segments, shares: &[], heads: heads(2, 1, 32, 0) };
     let (a, b) = (run(Isa::Scalar, EXACT, 1, &case(&[0, 40])), run(Isa::detect(), Precision::Fast, 1, &case(&[0, 39])));
     assert!(a.iter().zip(&b).all(|(a, b)| cosine(a, b) < 0.9999));
 }
@@ -108,11 +138,35 @@ fn attention_and_its_gradients_agree_with_the_reference() {
 
 #[test]
 fn a_key_too_many_would_be_noticed() {
-    let case = |segments| Case { tokens: 70, segments, heads: heads(2, 1, 32, 0) };
+    let case = |segments| Case { tokens: 70, segments, shares: &[], heads: heads(2, 1, 32, 0) };
     let (a, b) = (run(Isa::detect(), EXACT, 1, &case(&[0, 40])), run(Isa::detect(), EXACT, 1, &case(&[0, 39])));
     for (a, b) in a.iter().zip(&b) {
         assert!(differs(a, &doubles(b), &vec![4.0; b.len()], 2e-6).is_some());
     }
+}
+
+#[test]
+fn a_shared_key_too_few_would_be_noticed() {
+    let run =
+        |isa, precision, shares| run(isa, precision, 1, &Case { tokens: 70, segments: &[0, 30, 50], shares, heads: heads(2, 1, 32, 0) });
+    let want = run(Isa::Scalar, EXACT, &[(30, [0, 30]), (50, [0, 30])]);
+    for (name, (want, got)) in
+        ["o", "lse", "dq", "dk", "dv"].iter().zip(want.iter().zip(&run(Isa::detect(), EXACT, &[(30, [0, 30]), (50, [0, 29])])))
+    {
+        assert!(differs(got, &doubles(want), &vec![4.0; want.len()], 2e-6).is_some(), "{name}");
+    }
+}
+
+/// What rows see is looked at before it is used.
+#[test]
+fn shared_rows_that_do_not_come_first_are_refused() {
+    let refused = |shares| {
+        let case = Case { tokens: 8, segments: &[0, 4], shares, heads: heads(1, 1, 32, 0) };
+        matches!(try_run(Isa::detect(), EXACT, 1, &case), Err(attune_core::Error::BadBatch { .. }))
+    };
+    assert!(!refused(&[(4, [0, 4])]));
+    assert!(refused(&[(4, [0, 5])]));
+    assert!(refused(&[(4, [3, 2])]));
 }
 
 #[test]
@@ -148,10 +202,8 @@ fn caches_of_all_kinds_are_read_as_the_reference_reads_them() {
                     let (o, lse) = (room.f32s(&mut t, &vec![0.0; n * a.head_dim]), room.f32s(&mut t, &vec![0.0; n]));
                     let last: Vec<u32> = (0..tokens as u32).map(|i| i + (context - tokens) as u32).collect();
                     let first = vec![0u32; tokens];
-                    let sight = Sight {
-                        first: room.bytes(&mut t, bytemuck::cast_slice(&first)),
-                        last: room.bytes(&mut t, bytemuck::cast_slice(&last)),
-                    };
+                    let [first, last] = [first, last].map(|rows| room.bytes(&mut t, bytemuck::cast_slice(&rows)));
+                    let sight = Sight::own(first, last);
                     t.set(Slot::TOKENS, tokens as u32);
                     t.attention(o, lse, q, &KeyValues { k, v, store }, &sight, Rows::TOKENS, &a).unwrap();
                     read(&mut t, o)

@@ -51,10 +51,12 @@ fn operations_allocate_nothing_after_the_first_run() {
             let dw = room.weight(&mut t, bytemuck::cast_slice(&vec![0.0f32; n * k]), Type::F32, n, k);
             let [p, m, s] = [0; 3].map(|_| room.f32s(&mut t, &numbers(6, n * k)));
             let last: Vec<u32> = (0..tokens as u32).collect();
-            let sight = Sight {
-                first: room.bytes(&mut t, bytemuck::cast_slice(&vec![0u32; tokens])),
-                last: room.bytes(&mut t, bytemuck::cast_slice(&last)),
-            };
+            let first = vec![0u32; tokens];
+            let [first, last] = [&first, &last].map(|rows| room.bytes(&mut t, bytemuck::cast_slice(rows)));
+            // The later half are answers to the earlier.
+            let answers: Vec<u32> = (0..tokens as u32).map(|i| if i < 25 { 0 } else { 25 }).collect();
+            let [own, none, shared] = [&answers, &vec![0u32; tokens], &answers].map(|rows| room.bytes(&mut t, bytemuck::cast_slice(rows)));
+            let sights = [Sight::own(first, last), Sight { first: own, last, shared_first: none, shared_end: shared }];
             let heads = Heads { heads: 2, kv_heads: 2, head_dim: 32, scale: 0.2, window: 0 };
             let kv = KeyValues { k: k2, v, store: Store::F32 };
             let moments = AdamWBufs {
@@ -71,8 +73,10 @@ fn operations_allocate_nothing_after_the_first_run() {
                 t.linear(y, x, &w, None, Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
                 t.linear_backward(z, y, &w, Rows::TOKENS, Slot::UNIT, Into::Set).unwrap();
                 t.outer(&dw, y, x, Rows::TOKENS, Slot::UNIT).unwrap();
-                t.attention(o, lse, q, &kv, &sight, Rows::TOKENS, &heads).unwrap();
-                t.attention_backward([dq, dk, dv], d_o, [q, k2, v, o, lse], delta, &sight, Rows::TOKENS, &heads).unwrap();
+                for sight in &sights {
+                    t.attention(o, lse, q, &kv, sight, Rows::TOKENS, &heads).unwrap();
+                    t.attention_backward([dq, dk, dv], d_o, [q, k2, v, o, lse], delta, sight, Rows::TOKENS, &heads).unwrap();
+                }
                 t.glu(y, x, z, Activation::Silu, Rows::TOKENS, 256).unwrap();
                 t.adamw(&moments, &constants, Slot::UNIT).unwrap();
             };

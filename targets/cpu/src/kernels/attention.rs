@@ -24,6 +24,19 @@ pub(super) const FEW: usize = 4;
 /// Scores that are looked at together.
 const LANES: usize = 16;
 
+/// Some keys of a block: a bit each.
+pub(super) type Seen = u32;
+/// The bit of each key.
+pub(super) const BITS: [Seen; BLOCK] = {
+    let (mut bits, mut j) = ([0; BLOCK], 0);
+    while j < BLOCK {
+        bits[j] = 1 << j;
+        j += 1;
+    }
+    bits
+};
+const _: () = assert!(BLOCK == Seen::BITS as usize);
+
 type Scores = [[f32; BLOCK]; BLOCK];
 type Packed = MaybeUninit<[f32; BLOCK * (MAX_HEAD + BLOCK)]>;
 
@@ -70,13 +83,13 @@ impl Softmax {
     /// Takes in the scores of keys `seen` of a block, turns all of the block's into probabilities relative to the largest so far, and gives the factor by which
     /// what was gathered before shrinks.
     #[inline(always)]
-    pub(super) fn take(&mut self, scores: &mut [f32; BLOCK], seen: Range<usize>) -> f32 {
-        if seen.is_empty() {
+    pub(super) fn take(&mut self, scores: &mut [f32; BLOCK], seen: Seen) -> f32 {
+        if seen == 0 {
             *scores = [0.0; BLOCK];
             return 1.0;
         }
-        for (j, x) in scores.iter_mut().enumerate() {
-            *x = if j >= seen.start && j < seen.end { *x } else { f32::NEG_INFINITY };
+        for (x, bit) in scores.iter_mut().zip(BITS) {
+            *x = if seen & bit != 0 { *x } else { f32::NEG_INFINITY };
         }
         let mut largest = [self.top; LANES];
         for chunk in scores.as_chunks::<LANES>().0 {
@@ -106,23 +119,50 @@ impl Softmax {
     }
 }
 
-/// The part of block `keys` that token `t` sees, counted from the block's start.
+/// The part of block `keys` that token `t` sees.
 #[inline(always)]
-pub(super) fn seen_of(sight: &Sight<'_>, t: usize, window: usize, keys: &Range<usize>) -> Range<usize> {
-    let (first, last) = sight.of(t, window);
-    first.max(keys.start) - keys.start..(last + 1).min(keys.end).max(keys.start) - keys.start
+pub(super) fn seen_of(sight: &Sight<'_>, t: usize, window: usize, keys: &Range<usize>) -> Seen {
+    let below = |row: usize| (1u64 << (row.clamp(keys.start, keys.end) - keys.start)) - 1;
+    let part = |rows: &Range<usize>| if rows.is_empty() { 0 } else { (below(rows.end) & !below(rows.start)) as Seen };
+    let [shared, own] = sight.seen(t, window);
+    part(&shared) | part(&own)
+}
+
+/// Whether some of `tokens` see some of `keys`.
+#[inline(always)]
+pub(super) fn meet(sight: &Sight<'_>, tokens: &Range<usize>, window: usize, keys: &Range<usize>) -> bool {
+    tokens.clone().any(|t| seen_of(sight, t, window, keys) != 0)
 }
 
 /// Blocks of keys that some of `tokens` see.
 #[inline(always)]
-pub(super) fn key_blocks(sight: &Sight<'_>, tokens: &Range<usize>, window: usize, held: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn key_blocks<'a>(
+    sight: &'a Sight<'a>,
+    tokens: &Range<usize>,
+    window: usize,
+    held: usize,
+) -> impl Iterator<Item = Range<usize>> + use<'a> {
     let (mut low, mut high) = (usize::MAX, 0);
     for t in tokens.clone() {
-        let (first, last) = sight.of(t, window);
-        (low, high) = (low.min(first), high.max(last + 1));
+        for rows in sight.seen(t, window).into_iter().filter(|rows| !rows.is_empty()) {
+            (low, high) = (low.min(rows.start), high.max(rows.end));
+        }
     }
-    let high = high.min(held);
-    (low / BLOCK * BLOCK..high).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(high))
+    let (high, tokens) = (high.min(held), tokens.clone());
+    let blocks = (low / BLOCK * BLOCK..high).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(high));
+    // Between shared rows and a token's own there may be rows of others.
+    blocks.filter(move |keys| !sight.shares() || meet(sight, &tokens, window, keys))
+}
+
+/// Blocks of tokens of which some see some of `keys`.
+#[inline(always)]
+pub(super) fn token_blocks<'a>(sight: &'a Sight<'a>, keys: &Range<usize>, window: usize) -> impl Iterator<Item = Range<usize>> + use<'a> {
+    let (total, keys) = (sight.first.len(), keys.clone());
+    let blocks = (keys.start / BLOCK * BLOCK..total).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(total));
+    // A row is seen by its own token and later ones, up to the first from which on none looks back to it.
+    let end = keys.end;
+    let blocks = blocks.take_while(move |tokens| sight.floor(tokens.start, window) < end);
+    blocks.filter(move |tokens| !sight.shares() || meet(sight, tokens, window, &keys))
 }
 
 #[inline(always)]
@@ -196,12 +236,12 @@ fn alone<S: Simd>(
                 *score = a.scale * dot(s, q, &from.rows[j * from.stride..][..e]);
             }
             let seen = seen_of(sight, t, a.window, &keys);
-            let shrink = softmax.take(&mut scores, seen.clone());
+            let shrink = softmax.take(&mut scores, seen);
             if shrink != 1.0 {
                 out.iter_mut().for_each(|x| *x *= shrink);
             }
             let from = source(s, kv[1], keys, kv_head, e, &mut room);
-            for j in seen {
+            for j in (0..BLOCK).filter(|&j| seen & BITS[j] != 0) {
                 axpy(s, out, scores[j], &from.rows[j * from.stride..][..e]);
             }
         }
@@ -369,8 +409,8 @@ fn pairs<S: Simd>(
     for (t, (p, ds)) in tokens.zip(p.iter_mut().zip(ds)) {
         let (lse, delta) = (f.lse[t * a.heads + h], f.delta[t * a.heads + h]);
         let seen = seen_of(sight, t, a.window, keys);
-        for (j, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
-            let x = if j >= seen.start && j < seen.end { *p - lse } else { f32::NEG_INFINITY };
+        for ((p, ds), bit) in p.iter_mut().zip(ds).zip(BITS) {
+            let x = if seen & bit != 0 { *p - lse } else { f32::NEG_INFINITY };
             *p = exp(x);
             *ds = *p * (*ds - delta);
         }
@@ -462,19 +502,13 @@ impl Op for BackwardKv<'_, '_, '_> {
             dv.row(j).fill(0.0);
         }
         let kv_heads = dk.cols().start / e..dk.cols().end / e;
-        let total = sight.first.len();
         for start in dk.rows().step_by(BLOCK) {
             let keys = start..(start + BLOCK).min(dk.rows().end);
             for kv in kv_heads.clone() {
                 let [keys_turned, values_turned, queries, grads] = &mut packed;
                 let keys_turned = pack_turned(s, &plain(f.k, dim, keys.clone(), kv * e), e, keys_turned);
                 let values_turned = pack_turned(s, &plain(f.v, dim, keys.clone(), kv * e), e, values_turned);
-                // A row is seen by its own token and later ones, up to the first whose sight begins beyond it.
-                for t in (keys.start / BLOCK * BLOCK..total).step_by(BLOCK) {
-                    let tokens = t..(t + BLOCK).min(total);
-                    if sight.of(t, a.window).0 >= keys.end {
-                        break;
-                    }
+                for tokens in token_blocks(sight, &keys, a.window) {
                     for h in kv * group..(kv + 1) * group {
                         let (turned, stride, at) = ([keys_turned, values_turned], a.heads * e, h * e);
                         pairs(s, f, (tokens.clone(), h), &keys, turned, sight, a, &mut p, &mut ds);

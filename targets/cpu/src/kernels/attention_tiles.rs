@@ -5,7 +5,9 @@
 //! values, `Sᵀ = K Qᵀ`, `dPᵀ = V dOᵀ`, `dV = Pᵀ dO`, `dK = dSᵀ Q`.
 #![allow(unsafe_code)]
 
-use super::attention::{BLOCK, BackwardKv, BackwardQ, Forward, Softmax, Source, held, key_blocks, plain, seen_of, source};
+use super::attention::{
+    BITS, BLOCK, BackwardKv, BackwardQ, Forward, Softmax, Source, held, key_blocks, plain, seen_of, source, token_blocks,
+};
 use crate::simd::amx::{self, Amx, DEEP, Run, SIDE, TILE};
 use crate::simd::{Op, Simd};
 use attune_core::math::exp;
@@ -264,8 +266,8 @@ impl Tiled<BackwardQ<'_, '_>> {
                 for (t, (p, ds)) in tokens.clone().zip(p.0.iter().zip(&mut ds.0)) {
                     let (lse, delta) = (f.lse[t * a.heads + h], f.delta[t * a.heads + h]);
                     let seen = seen_of(sight, t, a.window, &keys);
-                    for (j, (p, ds)) in p.iter().zip(ds).enumerate() {
-                        let x = if j >= seen.start && j < seen.end { *p * a.scale - lse } else { f32::NEG_INFINITY };
+                    for ((p, ds), bit) in p.iter().zip(ds).zip(BITS) {
+                        let x = if seen & bit != 0 { *p * a.scale - lse } else { f32::NEG_INFINITY };
                         *ds = exp(x) * (*ds - delta) * a.scale;
                     }
                 }
@@ -307,19 +309,14 @@ impl Tiled<BackwardKv<'_, '_, '_>> {
     #[inline(always)]
     fn block(&mut self, keys: Range<usize>, kv: usize, memory: &mut [Tiles; 7], [dks, dvs]: &mut [Sums; 2]) {
         let (amx, f, a, sight) = (self.amx, self.op.f, self.op.a, self.op.sight);
-        let (e, dim, group, total) = (a.head_dim, a.kv_heads * a.head_dim, a.heads / a.kv_heads, sight.first.len());
+        let (e, dim, group) = (a.head_dim, a.kv_heads * a.head_dim, a.heads / a.kv_heads);
         let [key_rows, value_rows, queries_turned, grads_turned, query_rows, grad_rows, weights] = memory;
         let (mut p, mut ds) = (Square([[0.0; BLOCK]; BLOCK]), Square([[0.0; BLOCK]; BLOCK]));
         round(amx, &plain(f.k, dim, keys.clone(), kv * e), e, key_rows, 0);
         round(amx, &plain(f.v, dim, keys.clone(), kv * e), e, value_rows, 0);
         dks.0[..BLOCK * e].fill(0.0);
         dvs.0[..BLOCK * e].fill(0.0);
-        // A row is seen by its own token and later ones, up to the first whose sight begins beyond it.
-        for first in (keys.start / BLOCK * BLOCK..total).step_by(BLOCK) {
-            let tokens = first..(first + BLOCK).min(total);
-            if sight.of(first, a.window).0 >= keys.end {
-                break;
-            }
+        for tokens in token_blocks(sight, &keys, a.window) {
             for h in kv * group..(kv + 1) * group {
                 let [q, d_o] = [f.q, f.d_o].map(|x| plain(x, a.heads * e, tokens.clone(), h * e));
                 turn(amx, &q, e, queries_turned, 0);
@@ -353,16 +350,14 @@ impl Tiled<BackwardKv<'_, '_, '_>> {
         let (f, a) = (self.op.f, self.op.a);
         let (mut lse, mut delta) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         // Tokens that do not exist see nothing.
-        let (mut from, mut to) = ([0u32; BLOCK], [0u32; BLOCK]);
+        let mut seen = [0; BLOCK];
         for (j, t) in tokens.clone().enumerate() {
             (lse[j], delta[j]) = (f.lse[t * a.heads + h], f.delta[t * a.heads + h]);
-            let seen = seen_of(self.op.sight, t, a.window, keys);
-            (from[j], to[j]) = (seen.start as u32, seen.end as u32);
+            seen[j] = seen_of(self.op.sight, t, a.window, keys);
         }
-        for (i, (p, ds)) in p.0.iter_mut().zip(&mut ds.0).enumerate() {
-            let key = i as u32;
+        for ((p, ds), bit) in p.0.iter_mut().zip(&mut ds.0).zip(BITS) {
             for j in 0..BLOCK {
-                let x = if key >= from[j] && key < to[j] { p[j] * a.scale - lse[j] } else { f32::NEG_INFINITY };
+                let x = if seen[j] & bit != 0 { p[j] * a.scale - lse[j] } else { f32::NEG_INFINITY };
                 p[j] = exp(x);
                 ds[j] = p[j] * (ds[j] - delta[j]) * a.scale;
             }
