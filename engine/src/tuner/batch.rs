@@ -1,7 +1,9 @@
-//! Micro-batches: examples behind each other, each seeing itself alone; no padding.
+//! Micro-batches: examples behind each other, each seeing itself alone; no padding. Answers to one prompt can share it: it is there once, without its last
+//! token, and every answer begins with that token and sees the prompt besides itself. So every target keeps a row of its own, which predicts it.
 
 use crate::encode::{Encoded, IGNORE};
 use attune_core::trainer::Batch;
+use std::ops::Range;
 
 /// One micro-batch, in room that is taken once.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub struct MicroBatch {
     target_ids: Vec<u32>,
     /// Targets of each example, in order.
     ends: Vec<usize>,
+    /// Shared rows of each token, first and behind the last; empty until there are some.
+    shared: [Vec<u32>; 2],
 }
 
 impl MicroBatch {
@@ -20,7 +24,15 @@ impl MicroBatch {
     #[must_use]
     pub fn with_capacity(tokens: usize) -> Self {
         let room = || Vec::with_capacity(tokens);
-        MicroBatch { ids: room(), positions: room(), starts: room(), target_rows: room(), target_ids: room(), ends: Vec::new() }
+        MicroBatch {
+            ids: room(),
+            positions: room(),
+            starts: room(),
+            target_rows: room(),
+            target_ids: room(),
+            ends: Vec::new(),
+            shared: [room(), room()],
+        }
     }
 
     /// Empties it; the room stays.
@@ -28,36 +40,70 @@ impl MicroBatch {
         for list in [&mut self.ids, &mut self.positions, &mut self.starts, &mut self.target_rows, &mut self.target_ids] {
             list.clear();
         }
+        self.shared.iter_mut().for_each(Vec::clear);
         self.ends.clear();
     }
 
     /// Adds an example.
     pub fn push(&mut self, example: &Encoded) {
+        self.push_part(example, 0..example.ids.len(), [0, 0]);
+        self.ends.push(self.target_ids.len());
+    }
+
+    /// Adds some tokens of an example as a sequence that sees itself and the shared rows, and their targets, but for the first token's.
+    fn push_part(&mut self, example: &Encoded, part: Range<usize>, shared: [u32; 2]) {
         let start = self.ids.len() as u32;
-        for (i, (&id, &label)) in example.ids.iter().zip(&example.labels).enumerate() {
-            if i > 0 && label != IGNORE {
-                self.target_rows.push(start + i as u32 - 1);
+        let tokens = example.ids.iter().zip(&example.labels).enumerate().take(part.end).skip(part.start);
+        for (row, (i, (&id, &label))) in (start..).zip(tokens) {
+            if row > start && label != IGNORE {
+                self.target_rows.push(row - 1);
                 self.target_ids.push(label as u32);
             }
             self.ids.push(id);
             self.positions.push(i as u32);
             self.starts.push(start);
         }
-        self.ends.push(self.target_ids.len());
-    }
-
-    /// Adds the answers to one prompt: `members` whose first `prompt` tokens are the same. Each is an example of its own in [`ends`](Self::ends).
-    /// `share`: the prompt is there once, and every member sees it.
-    pub fn push_group(&mut self, _prompt: usize, members: &[&Encoded], _share: bool) {
-        for member in members {
-            self.push(member);
+        let [first, end] = shared;
+        if first < end || !self.shared[0].is_empty() {
+            for (list, value) in self.shared.iter_mut().zip(shared) {
+                // What came before shares nothing.
+                list.resize(start as usize, 0);
+                list.resize(self.ids.len(), value);
+            }
         }
     }
 
-    /// Tokens that [`push_group`](Self::push_group) takes for members of these lengths.
+    /// Adds the answers to one prompt: `members` whose first `prompt` tokens are the same. Each is an example of its own in [`ends`](Self::ends), with its
+    /// targets in order. `share`: the prompt is there once, for all members, as far as [`common_prompt`](Self::common_prompt) allows.
+    pub fn push_group(&mut self, prompt: usize, members: &[&Encoded], share: bool) {
+        let shared = shared_tokens(prompt.min(Self::common_prompt(members)), members.len(), share);
+        let first = self.ids.len() as u32;
+        if let Some(member) = members.first().filter(|_| shared > 0) {
+            self.push_part(member, 0..shared, [0, 0]);
+        }
+        for member in members {
+            self.push_part(member, shared..member.ids.len(), [first, first + shared as u32]);
+            self.ends.push(self.target_ids.len());
+        }
+    }
+
+    /// Leading tokens that all members have in common, none of them a target: the longest prompt that they can share.
     #[must_use]
-    pub fn group_tokens(_prompt: usize, lengths: impl IntoIterator<Item = usize>, _share: bool) -> usize {
-        lengths.into_iter().sum()
+    pub fn common_prompt(members: &[&Encoded]) -> usize {
+        let Some((one, others)) = members.split_first() else { return 0 };
+        let same = others.iter().map(|m| m.ids.iter().zip(&one.ids).take_while(|(a, b)| a == b).count());
+        let before = members.iter().map(|m| m.labels.iter().skip(1).take_while(|&&label| label == IGNORE).count() + 1);
+        same.chain(before).fold(one.ids.len(), usize::min)
+    }
+
+    /// Tokens that [`push_group`](Self::push_group) takes for members of these lengths, if their first `prompt` tokens are the same and no targets.
+    #[must_use]
+    pub fn group_tokens(prompt: usize, lengths: impl IntoIterator<Item = usize>, share: bool) -> usize {
+        let (mut count, mut all, mut shortest) = (0, 0usize, prompt);
+        for length in lengths {
+            (count, all, shortest) = (count + 1, all.saturating_add(length), shortest.min(length));
+        }
+        all.saturating_sub(shared_tokens(shortest, count, share).saturating_mul(count.saturating_sub(1)))
     }
 
     /// Tokens in it.
@@ -84,12 +130,13 @@ impl MicroBatch {
         &self.ends
     }
 
-    /// Each example's first row and token ids.
-    pub(super) fn examples(&self) -> impl Iterator<Item = (usize, &[u32])> {
+    /// Each sequence's first row, the token ids that it shares with others, and its own.
+    pub(super) fn sequences(&self) -> impl Iterator<Item = (usize, [&[u32]; 2])> {
         let runs = self.starts.chunk_by(|a, b| a == b);
         runs.filter_map(|run| {
             let start = *run.first()? as usize;
-            Some((start, self.ids.get(start..start + run.len())?))
+            let [first, end] = [0, 1].map(|i| self.shared[i].get(start).map_or(0, |&row| row as usize));
+            Some((start, [self.ids.get(first..end)?, self.ids.get(start..start + run.len())?]))
         })
     }
 
@@ -102,8 +149,15 @@ impl MicroBatch {
             starts: &self.starts,
             target_rows: &self.target_rows,
             target_ids: &self.target_ids,
+            shared_first: &self.shared[0],
+            shared_end: &self.shared[1],
         }
     }
+}
+
+/// Rows that a group has once instead of once a member: the prompt's, but for its last token.
+fn shared_tokens(prompt: usize, members: usize, share: bool) -> usize {
+    if share && members > 1 { prompt.saturating_sub(1) } else { 0 }
 }
 
 #[cfg(test)]
@@ -120,7 +174,81 @@ mod tests {
         assert_eq!(b.starts, [0, 0, 0, 3, 3]);
         assert_eq!((b.target_rows, b.target_ids), (&[1, 3][..], &[7, 9][..]), "nothing predicts a first token");
         assert_eq!(m.ends(), [1, 2]);
-        assert_eq!(m.examples().collect::<Vec<_>>(), [(0, &[5, 6, 7][..]), (3, &[8, 9])]);
+        assert_eq!(m.sequences().collect::<Vec<_>>(), [(0, [&[][..], &[5, 6, 7]]), (3, [&[], &[8, 9]])]);
+        assert!(b.shared_first.is_empty() && b.shared_end.is_empty());
         assert!(b.check(10, 8).is_ok());
+    }
+
+    /// An answer to a prompt; the loss falls on the answer.
+    fn answer(prompt: &[u32], answer: &[u32]) -> Encoded {
+        let labels = prompt.iter().map(|_| IGNORE).chain(answer.iter().map(|&id| id as i32)).collect();
+        Encoded { ids: [prompt, answer].concat(), labels, text: String::new() }
+    }
+
+    #[test]
+    fn answers_to_a_prompt_stand_behind_it_and_begin_with_its_last_token() {
+        let prompt = [5, 6, 7, 8];
+        let members = [answer(&prompt, &[1, 2]), answer(&prompt, &[]), answer(&prompt, &[3])];
+        let members: Vec<&Encoded> = members.iter().collect();
+        let mut m = MicroBatch::with_capacity(16);
+        m.push(&answer(&[9], &[9]));
+        m.push_group(4, &members, true);
+        m.push(&answer(&[4], &[4]));
+        let b = m.batch();
+        assert_eq!(b.ids, [9, 9, 5, 6, 7, 8, 1, 2, 8, 8, 3, 4, 4]);
+        assert_eq!(b.positions, [0, 1, 0, 1, 2, 3, 4, 5, 3, 3, 4, 0, 1]);
+        assert_eq!(b.starts, [0, 0, 2, 2, 2, 5, 5, 5, 8, 9, 9, 11, 11]);
+        assert_eq!(b.shared_first, [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 0, 0]);
+        assert_eq!(b.shared_end, [0, 0, 0, 0, 0, 5, 5, 5, 5, 5, 5, 0, 0]);
+        assert_eq!((b.target_rows, b.target_ids), (&[0, 5, 6, 9, 11][..], &[9, 1, 2, 3, 4][..]));
+        assert_eq!(m.ends(), [1, 3, 3, 4, 5], "one a member, and none for the prompt");
+        assert_eq!(m.sequences().nth(2), Some((5, [&[5, 6, 7][..], &[8, 1, 2]])));
+        assert!(b.check(10, 13).is_ok());
+        assert_eq!(m.tokens(), 4 + MicroBatch::group_tokens(4, [6, 4, 5], true));
+        m.clear();
+        m.push(&answer(&[4], &[4]));
+        assert!(m.batch().shared_first.is_empty(), "nothing stays of the last one");
+    }
+
+    #[test]
+    fn a_group_that_can_share_nothing_is_pushed_as_examples() {
+        let members = [answer(&[5, 6, 7], &[1]), answer(&[5, 6, 7], &[2, 3])];
+        let mut plain = MicroBatch::with_capacity(16);
+        members.iter().for_each(|m| plain.push(m));
+        let members: Vec<&Encoded> = members.iter().collect();
+        for (prompt, share) in [(3, false), (1, true), (0, true)] {
+            let mut m = MicroBatch::with_capacity(16);
+            m.push_group(prompt, &members, share);
+            assert_eq!(m.batch().ids, plain.batch().ids);
+            assert_eq!((m.batch().starts, m.batch().target_rows), (plain.batch().starts, plain.batch().target_rows));
+            assert!(m.batch().shared_first.is_empty());
+            assert_eq!(m.ends(), plain.ends());
+            assert_eq!(m.tokens(), MicroBatch::group_tokens(prompt, [4, 5], share));
+        }
+        let mut one = MicroBatch::with_capacity(16);
+        one.push_group(3, &members[..1], true);
+        assert_eq!((one.tokens(), one.ends()), (4, &[1][..]));
+        one.push_group(3, &[], true);
+        assert_eq!((one.tokens(), MicroBatch::group_tokens(3, [], true)), (4, 0));
+    }
+
+    #[test]
+    fn only_what_is_the_same_and_no_target_is_shared() {
+        let differ = [answer(&[5, 6, 7], &[1]), answer(&[5, 6, 8], &[1])];
+        assert_eq!(MicroBatch::common_prompt(&differ.each_ref()), 2);
+        let learnt = [answer(&[5, 6], &[7, 1]), answer(&[5, 6, 7], &[2])];
+        assert_eq!(MicroBatch::common_prompt(&learnt.each_ref()), 2, "the third token is a target of one");
+        let cut = [answer(&[5, 6, 7], &[1]), answer(&[5], &[]), Encoded::default()];
+        assert_eq!(MicroBatch::common_prompt(&[&cut[0], &cut[1]]), 1);
+        assert_eq!(MicroBatch::common_prompt(&cut.each_ref()), 0);
+        for (members, tokens) in [(differ.each_ref(), 1 + 3 + 3), (learnt.each_ref(), 1 + 3 + 3)] {
+            let mut m = MicroBatch::with_capacity(16);
+            m.push_group(3, &members, true);
+            assert_eq!(m.tokens(), tokens);
+            assert!(m.batch().check(10, 16).is_ok());
+            let targets: Vec<u32> = members.iter().flat_map(|m| &m.labels).filter(|&&l| l != IGNORE).map(|&l| l as u32).collect();
+            assert_eq!(m.target_ids(), targets);
+        }
+        assert_eq!(MicroBatch::group_tokens(9, [usize::MAX, usize::MAX], true), usize::MAX - 8, "sizes that nobody has do not overflow");
     }
 }

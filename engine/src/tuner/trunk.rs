@@ -6,6 +6,8 @@
 //! entry: SHA-256 of the token ids: 32 bytes | tokens: u32 | CRC-32 of the output: u32 | CRC-32 of what stands before it: u32 | output: [tokens, D] f32
 //! ```
 //!
+//! Where rows of others are seen (a shared prompt), their ids stand before the entry's own in what is hashed, with a mark between.
+//!
 //! The identity names all that the numbers depend on besides the tokens: the base's tensors, the number of layers, how products are computed. A file of
 //! another identity is begun anew; an entry that is damaged is computed again. Numbers in the file are in this machine's byte order.
 
@@ -105,8 +107,8 @@ impl TrunkCache {
 
     /// Reads the trunk's output for a micro-batch; `false` where some of it is not there.
     pub(super) fn load(&mut self, micro: &MicroBatch) -> bool {
-        for (start, ids) in micro.examples() {
-            let key = key(ids);
+        for (start, [shared, ids]) in micro.sequences() {
+            let key = key(shared, ids);
             let Some(&entry) = self.entries.get(&key).filter(|e| e.tokens as usize == ids.len()) else { return self.compute() };
             let Some(rows) = self.rows.get_mut(start * self.width..(start + ids.len()) * self.width) else { return self.compute() };
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(rows);
@@ -135,8 +137,8 @@ impl TrunkCache {
 
     /// Adds what is new of a micro-batch whose output is in [`rows`](Self::rows). A disk that takes no more is no reason to fail: then nothing is added.
     pub(super) fn store(&mut self, micro: &MicroBatch) {
-        for (start, ids) in micro.examples() {
-            let key = key(ids);
+        for (start, [shared, ids]) in micro.sequences() {
+            let key = key(shared, ids);
             let bytes = (ids.len() * self.width * 4) as u64;
             let Some(rows) = self.rows.get(start * self.width..(start + ids.len()) * self.width) else { return };
             if self.entries.contains_key(&key) || self.end + HEAD as u64 + bytes > self.limit {
@@ -175,8 +177,13 @@ pub(super) fn identity(base: [u8; 32], first_layer: u32, how: &str) -> [u8; 32] 
     hash.finalize().into()
 }
 
-fn key(ids: &[u32]) -> [u8; 32] {
+fn key(shared: &[u32], ids: &[u32]) -> [u8; 32] {
     let mut hash = Sha256::new();
+    if !shared.is_empty() {
+        shared.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        // No token's id.
+        hash.update(u32::MAX.to_le_bytes());
+    }
     ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
     hash.finalize().into()
 }
