@@ -211,7 +211,7 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
         model_host(g, model);
         // One update's micro-batches wait together, since the loss is a mean over all of them.
         let update = options.update_tokens();
-        g.host("batch", &[5, update], "u32", 4);
+        g.host("batch", &[7, update], "u32", 4);
         g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
         if r.backward {
             g.host("adapter.copy", &[lora.len()], "f32", 4);

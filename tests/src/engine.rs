@@ -74,7 +74,8 @@ impl Packed {
     /// As a trainer takes it.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
-        Batch { ids: &self.ids, positions: &self.positions, starts: &self.starts, target_rows: &self.rows, target_ids: &self.targets }
+        let (positions, starts) = (&self.positions, &self.starts);
+        Batch { ids: &self.ids, positions, starts, target_rows: &self.rows, target_ids: &self.targets, ..Batch::default() }
     }
 }
 

@@ -50,8 +50,8 @@ fn main() {
     trainer.write_params(&params).unwrap();
     let ids: Vec<u32> = (0..tokens).map(|i| ((i * 7 + 1) % spec.vocab) as u32).collect();
     let positions: Vec<u32> = (0..tokens as u32).collect();
-    let batch =
-        Batch { ids: &ids, positions: &positions, starts: &vec![0; tokens], target_rows: &positions[..tokens - 1], target_ids: &ids[1..] };
+    let (starts, target_rows) = (vec![0; tokens], &positions[..tokens - 1]);
+    let batch = Batch { ids: &ids, positions: &positions, starts: &starts, target_rows, target_ids: &ids[1..], ..Batch::default() };
     let mut logprobs = vec![0.0; tokens - 1];
     let coef = vec![-1.0 / (tokens - 1) as f32; tokens - 1];
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
