@@ -172,7 +172,7 @@ pub(crate) struct TuneFlags {
     #[arg(long, value_name = "N", help_heading = "Adapter")]
     pub(crate) layers: Option<u32>,
 
-    /// Peak learning rate [default: 2e-4]
+    /// Peak learning rate [default: 2e-4; of prefer: 5e-5]
     #[arg(long, value_name = "RATE", help_heading = "Learning")]
     pub(crate) learning_rate: Option<f32>,
     /// How the learning rate moves after warm-up [default: linear]
@@ -212,7 +212,8 @@ pub(crate) struct TuneFlags {
     /// Micro-batches of an update [default: 8]
     #[arg(long, value_name = "N", help_heading = "Batches")]
     pub(crate) gradient_accumulation: Option<usize>,
-    /// Tokens of the longest example; longer ones lose their end [default: 1024, at most the model's context]
+    /// Tokens of the longest example (of the longest answer with its prompt); longer ones lose their end (the prompt its beginning first) [default:
+    /// 1024, at most the model's context]
     #[arg(long, value_name = "TOKENS", help_heading = "Batches")]
     pub(crate) max_length: Option<usize>,
     /// Short examples share a row of max-length tokens, each seeing itself alone

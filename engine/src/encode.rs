@@ -68,7 +68,7 @@ pub fn chat_prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
     Ok(model.template()?.encode(model.tokenizer()?, messages, None, false)?)
 }
 
-fn given(model: &Model, ids: &[u32], labels: &[i32]) -> Result<Encoded> {
+pub(crate) fn given(model: &Model, ids: &[u32], labels: &[i32]) -> Result<Encoded> {
     let vocab = model.spec().vocab;
     if ids.len() != labels.len() {
         return Err(Error::option("labels", format!("{} of them, one an input id", ids.len()), labels.len()));
@@ -83,7 +83,7 @@ fn given(model: &Model, ids: &[u32], labels: &[i32]) -> Result<Encoded> {
 }
 
 /// Text and its continuation, encoded once; a token that begins in the prompt and reaches into the completion is not a target.
-fn continued(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<Encoded> {
+pub(crate) fn continued(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<Encoded> {
     let text = format!("{prompt}{completion}");
     let encoding = tokenizer.encode_with_offsets(&text, Special::Parse)?;
     let mut out = Encoded { text, ..Encoded::default() };

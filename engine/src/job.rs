@@ -5,22 +5,24 @@
 //! RUN/log.jsonl        a line an update or evaluation
 //! RUN/checkpoint/      where to go on from after a crash
 //! RUN/trunk.cache      with --layers: what the layers below give for each example, until the run is done
+//! RUN/reference.cache  of a run on preferences: the reference's log-probabilities, until the run is done
 //! RUN/adapter.attune   the adapter
 //! RUN/report.html      curves, memory, samples
 //! ```
 
 use crate::adapter::{Adapter, hex};
-use crate::checkpoint;
-use crate::data::{Dataset, Message, Record};
+use crate::checkpoint::{self, Saved};
+use crate::data::{Dataset, Message, Passage, Record};
 use crate::encode;
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::memory::Meter;
 use crate::model::Model;
 use crate::plan::Plan;
+use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner};
 use crate::session::{GenerateOptions, Session, SessionOptions};
 use crate::template::MaskOptions;
-use crate::tuner::{EvalLog, Examples, Skipped, StepLog, TuneOptions, Tuner};
+use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
 use attune_core::rng;
 use attune_core::sampler::Sampling;
 use chrono::{DateTime, Local, SecondsFormat};
@@ -56,6 +58,12 @@ pub struct Config {
     /// The adapter that tuning starts from.
     #[serde(default)]
     pub init_adapter: Option<PathBuf>,
+    /// Of a run on preferences, its method and what goes with it; else the run is supervised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferOptions>,
+    /// Supervised examples that a run on preferences must not unlearn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_data: Option<PathBuf>,
     /// Prompts of the data that are answered before and after.
     #[serde(default)]
     pub samples: usize,
@@ -81,6 +89,8 @@ impl Config {
             eval_data: None,
             eval_split: 0.0,
             init_adapter: None,
+            preference: None,
+            guard_data: None,
             samples: 3,
             began: String::new(),
             options: TuneOptions::default(),
@@ -93,6 +103,8 @@ impl Config {
 pub enum Event<'a> {
     /// So many records of the data were read and measured, of so many.
     Preparing(usize, usize),
+    /// The reference's log-probabilities of so many preferences are computed, of so many.
+    Scoring(usize, usize),
     /// Updates are about to begin: from which, of how many.
     Started(u64, u64),
     /// An update is done.
@@ -163,6 +175,9 @@ impl Job {
     pub fn create_with(folder: impl Into<PathBuf>, mut config: Config, model: Model, train: Arc<Dataset>, force: bool) -> Result<Job> {
         let folder = folder.into();
         config.options.check(model.spec())?;
+        if let Some(preference) = &config.preference {
+            preference.method()?;
+        }
         if !(0.0..1.0).contains(&config.eval_split) {
             return Err(Error::option("--eval-split", "0 or more and less than 1", config.eval_split));
         }
@@ -172,7 +187,7 @@ impl Job {
             return Err(Error::RunFolder { path: folder, reason: reason.into() });
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        for old in ["log.jsonl", "report.html", "adapter.attune", TRUNK] {
+        for old in ["log.jsonl", "report.html", "adapter.attune", TRUNK, REFERENCE] {
             remove(&folder.join(old))?;
         }
         let checkpoints = folder.join("checkpoint");
@@ -243,22 +258,75 @@ impl Job {
     }
 
     fn examples(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<(Examples, Option<Examples>)> {
+        let max_length = self.config.options.length_for(self.model.spec());
+        self.parted(listen, |data, keep, tell| Examples::prepare(&self.model, data, max_length, MaskOptions::default(), keep, tell))
+    }
+
+    fn preferences(
+        &self,
+        options: &PreferOptions,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(PreferenceExamples, Option<PreferenceExamples>)> {
+        let (max_length, method) = (self.config.options.length_for(self.model.spec()), options.method()?);
+        let share = options.share_prompts;
+        self.parted(listen, |data, keep, tell| PreferenceExamples::prepare(&self.model, data, &method, max_length, share, keep, tell))
+    }
+
+    /// Prepares the data and the held-out data, in whatever form.
+    #[allow(clippy::type_complexity)]
+    fn parted<E>(
+        &self,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        prepare: impl Fn(Arc<Dataset>, &dyn Fn(u64) -> bool, &mut dyn FnMut(usize)) -> Result<E>,
+    ) -> Result<(E, Option<E>)> {
         let (seed, split) = (self.config.options.seed, self.config.eval_split);
         let held_out = |i: u64| split > 0.0 && rng::uniform(seed, u64::from_le_bytes(*b"held-out"), i) < split;
-        let max_length = self.config.options.length_for(self.model.spec());
-        let mask = MaskOptions::default();
         let total = self.train.len();
         let mut tell = |i: usize| {
             let _ = listen(Event::Preparing(i, total));
         };
         let own = self.eval.is_some();
-        let train = Examples::prepare(&self.model, self.train.clone(), max_length, mask, |i| own || !held_out(i), &mut tell)?;
+        let train = prepare(self.train.clone(), &|i| own || !held_out(i), &mut tell)?;
         let eval = match &self.eval {
-            Some(data) => Some(Examples::prepare(&self.model, data.clone(), max_length, mask, |_| true, |_| {})?),
-            None if split > 0.0 => Some(Examples::prepare(&self.model, self.train.clone(), max_length, mask, held_out, &mut tell)?),
+            Some(data) => Some(prepare(data.clone(), &|_| true, &mut |_| {})?),
+            None if split > 0.0 => Some(prepare(self.train.clone(), &held_out, &mut tell)?),
             None => None,
         };
         Ok((train, eval))
+    }
+
+    /// What is learnt, and by what: examples, or preferences.
+    fn learner(
+        &self,
+        start: Option<&Adapter>,
+        meter: &mut Meter,
+        samples: &mut Vec<(Vec<u32>, Sample)>,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Box<dyn Learner>, (usize, usize), Vec<Skipped>)> {
+        let options = &self.config.options;
+        let Some(prefer) = &self.config.preference else {
+            let (train, eval) = self.examples(listen)?;
+            let shown = eval.as_ref().unwrap_or(&train);
+            *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
+            self.answer(samples, start, meter, |s| &mut s.before);
+            let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
+            return Ok((Box::new(Tuner::new(&self.model, train, eval, options, start)?), counts, skipped));
+        };
+        let (train, preferences) = self.preferences(prefer, listen)?;
+        let max_length = options.length_for(self.model.spec());
+        let guard = match &self.config.guard_data {
+            Some(path) => {
+                let data = Arc::new(Dataset::open(path)?);
+                Some(Examples::prepare(&self.model, data, max_length, MaskOptions::default(), |_| true, |_| {})?)
+            }
+            None => None,
+        };
+        let shown = preferences.as_ref().unwrap_or(&train);
+        *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
+        self.answer(samples, start, meter, |s| &mut s.before);
+        let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
+        let held_out = HeldOut { preferences, guard };
+        Ok((Box::new(PreferenceTuner::new(&self.model, train, held_out, options, prefer, start)?), counts, skipped))
     }
 
     fn checkpoints(&self) -> PathBuf {
@@ -271,32 +339,32 @@ impl Job {
     /// [`Error::Diverged`], and whatever reading and writing brings. What was written before stays valid.
     pub fn run(&self, mut listen: impl FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome> {
         let mut meter = Meter::start();
-        let (train, eval) = self.examples(&mut listen)?;
         let start = match &self.config.init_adapter {
             Some(path) => Some(Adapter::open(path, &self.model.base()?)?),
             None => None,
         };
-        let mut samples = self.prompts(eval.as_ref().unwrap_or(&train));
-        self.answer(&mut samples, start.as_ref(), &mut meter, |s| &mut s.before);
-        let skipped = train.skipped().to_vec();
-        let data = (train.len(), train.truncated());
-        let mut tuner = Tuner::new(&self.model, train, eval, &self.config.options, start.as_ref())?;
-        let resumed = self.resume && self.restore(&mut tuner)?;
-        tuner.cache_trunk(&self.folder.join(TRUNK))?;
+        let mut samples = Vec::new();
+        let (mut tuner, data, skipped) = self.learner(start.as_ref(), &mut meter, &mut samples, &mut listen)?;
+        // Before a checkpoint's parameters take the place of those that tuning started from.
+        tuner.begin(&self.folder, &mut |done, total| {
+            let _ = listen(Event::Scoring(done, total));
+        })?;
+        let resumed = self.resume && self.restore(tuner.as_mut())?;
         let mut log = Log::open(&self.folder.join("log.jsonl"), if resumed { tuner.progress().step } else { 0 })?;
         meter.sample();
         let began = listen(Event::Started(tuner.progress().step, tuner.total_steps()));
-        let finished = began.is_continue() && self.steps(&mut tuner, &mut log, &mut meter, &mut listen)?;
+        let finished = began.is_continue() && self.steps(tuner.as_mut(), &mut log, &mut meter, &mut listen)?;
         let adapter = tuner.adapter()?;
         let path = self.folder.join("adapter.attune");
         adapter.save(&path)?;
         let (plan, best) = (tuner.plan().clone(), tuner.progress().best);
         if !finished {
-            self.save(&mut tuner)?;
+            self.save(tuner.as_mut())?;
         }
         drop(tuner);
         if finished {
             remove(&self.folder.join(TRUNK))?;
+            remove(&self.folder.join(REFERENCE))?;
         }
         let report = if finished {
             self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after);
@@ -318,7 +386,7 @@ impl Job {
 
     fn steps(
         &self,
-        tuner: &mut Tuner,
+        tuner: &mut dyn Learner,
         log: &mut Log,
         meter: &mut Meter,
         listen: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
@@ -356,37 +424,53 @@ impl Job {
         Ok(true)
     }
 
-    fn save(&self, tuner: &mut Tuner) -> Result<PathBuf> {
+    fn save(&self, tuner: &mut dyn Learner) -> Result<PathBuf> {
         tuner.save(&self.checkpoints())
     }
 
-    fn restore(&self, tuner: &mut Tuner) -> Result<bool> {
+    fn restore(&self, tuner: &mut dyn Learner) -> Result<bool> {
         match checkpoint::load_latest(&self.checkpoints())? {
             Some(saved) => tuner.restore(saved).map(|()| true),
             None => Ok(false),
         }
     }
 
-    /// The first prompts of the data, where it has some.
-    fn prompts(&self, examples: &Examples) -> Vec<(Vec<u32>, Sample)> {
-        let prompt = |i: usize| -> Option<(Vec<u32>, Sample)> {
-            let (ids, prompt) = match examples.data().record(examples.record(i)).ok()? {
-                Record::Conversation { messages, .. } => {
-                    let last = messages.iter().rposition(Message::is_assistant)?;
-                    (encode::chat_prompt(&self.model, &messages[..last]).ok()?, messages[..last].last()?.content.clone())
-                }
-                Record::PromptCompletion { prompt, .. } => {
-                    let tokenizer = self.model.tokenizer().ok()?;
-                    let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-                    ids.extend(tokenizer.encode(&prompt, crate::tokenizer::Special::Parse).ok()?);
-                    (ids, prompt)
-                }
+    /// The first prompts of the data, where it has some; each once.
+    fn prompts(&self, records: impl Iterator<Item = Record>) -> Vec<(Vec<u32>, Sample)> {
+        let turns = |messages: &[Message]| -> Option<(Vec<u32>, String)> {
+            Some((encode::chat_prompt(&self.model, messages).ok()?, messages.last()?.content.clone()))
+        };
+        let text = |prompt: String| -> Option<(Vec<u32>, String)> {
+            let tokenizer = self.model.tokenizer().ok()?;
+            let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
+            ids.extend(tokenizer.encode(&prompt, crate::tokenizer::Special::Parse).ok()?);
+            Some((ids, prompt))
+        };
+        let prompt = |record: Record| -> Option<(Vec<u32>, Sample)> {
+            let (ids, prompt) = match record {
+                Record::Conversation { messages, .. } => turns(messages.get(..messages.iter().rposition(Message::is_assistant)?)?)?,
+                Record::PromptCompletion { prompt, .. } => text(prompt)?,
+                Record::Preference { prompt, .. } | Record::Rating { prompt, .. } | Record::Ranking { prompt, .. } => match prompt {
+                    Passage::Messages(messages) => turns(&messages)?,
+                    Passage::Text(prompt) => text(prompt)?,
+                    Passage::Ids(_) => return None,
+                },
                 _ => return None,
             };
             let fits = !ids.is_empty() && ids.len() + SAMPLE_TOKENS <= self.model.spec().context;
             fits.then(|| (ids, Sample { prompt, before: String::new(), after: String::new() }))
         };
-        (0..examples.len()).filter_map(prompt).take(self.config.samples).collect()
+        let mut prompts: Vec<(Vec<u32>, Sample)> = Vec::new();
+        for (ids, sample) in records.filter_map(prompt) {
+            if prompts.len() == self.config.samples {
+                break;
+            }
+            // Several preferences may be about one prompt.
+            if self.config.preference.is_none() || prompts.iter().all(|(known, _)| *known != ids) {
+                prompts.push((ids, sample));
+            }
+        }
+        prompts
     }
 
     /// Answers the prompts; what cannot be answered stays empty, since a run must not fail for its report.
@@ -453,6 +537,70 @@ impl Job {
 const SAMPLE_TOKENS: usize = 48;
 /// The trunk's output of every example, while the run is under way.
 const TRUNK: &str = "trunk.cache";
+/// The reference's log-probabilities, while the run is under way.
+const REFERENCE: &str = "reference.cache";
+
+/// What a run needs of whatever learns.
+trait Learner {
+    /// What is done before the first update, and before a checkpoint is taken up.
+    fn begin(&mut self, folder: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<()>;
+    fn step(&mut self) -> Result<StepLog>;
+    fn evaluate(&mut self) -> Result<Option<EvalLog>>;
+    fn evaluation_due(&self) -> bool;
+    fn is_done(&self) -> bool;
+    fn total_steps(&self) -> u64;
+    fn progress(&self) -> &Progress;
+    fn plan(&self) -> &Plan;
+    fn adapter(&mut self) -> Result<Adapter>;
+    fn save(&mut self, folder: &Path) -> Result<PathBuf>;
+    fn restore(&mut self, saved: Saved) -> Result<()>;
+}
+
+macro_rules! learner {
+    ($($tuner:ty: $begin:expr),*) => {$(
+        impl Learner for $tuner {
+            fn begin(&mut self, folder: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
+                let begin: fn(&mut $tuner, &Path, &mut dyn FnMut(usize, usize)) -> Result<()> = $begin;
+                begin(self, folder, progress)
+            }
+            fn step(&mut self) -> Result<StepLog> {
+                self.step()
+            }
+            fn evaluate(&mut self) -> Result<Option<EvalLog>> {
+                self.evaluate()
+            }
+            fn evaluation_due(&self) -> bool {
+                self.evaluation_due()
+            }
+            fn is_done(&self) -> bool {
+                self.is_done()
+            }
+            fn total_steps(&self) -> u64 {
+                self.total_steps()
+            }
+            fn progress(&self) -> &Progress {
+                self.progress()
+            }
+            fn plan(&self) -> &Plan {
+                self.plan()
+            }
+            fn adapter(&mut self) -> Result<Adapter> {
+                self.adapter()
+            }
+            fn save(&mut self, folder: &Path) -> Result<PathBuf> {
+                self.save(folder)
+            }
+            fn restore(&mut self, saved: Saved) -> Result<()> {
+                self.restore(saved)
+            }
+        }
+    )*};
+}
+
+learner! {
+    Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)),
+    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress)
+}
 
 /// Reads a run folder's settings.
 ///
@@ -502,8 +650,8 @@ impl Log {
         let (mut steps, mut evals, mut kept) = (Vec::new(), Vec::new(), String::new());
         if let (true, Ok(file)) = (step > 0, File::open(path)) {
             for line in BufReader::new(file).lines().map_while(std::io::Result::ok) {
-                let update = serde_json::from_str::<StepLog>(&line).ok().filter(|s| s.step <= step);
-                let eval = serde_json::from_str::<EvalLog>(&line).ok().filter(|e| e.step <= step);
+                let update = StepLog::parse(&line).filter(|s| s.step <= step);
+                let eval = EvalLog::parse(&line).filter(|e| e.step <= step);
                 if update.is_some() || eval.is_some() {
                     kept.push_str(&line);
                     kept.push('\n');

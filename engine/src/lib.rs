@@ -21,6 +21,10 @@
 //! # [`tuner`] and [`job`]: learning
 //! A [`Tuner`](tuner::Tuner) makes updates; a [`Job`](job::Job) runs one to its end within a folder, with a log, checkpoints and a report.
 //!
+//! # [`prefer`]: learning from preferences
+//! A [`PreferenceTuner`](prefer::PreferenceTuner) learns from pairs, likes and dislikes, and rankings: DPO and its family, KTO, ORPO, `SimPO`, CPO,
+//! Plackett–Luce.
+//!
 //! # [`feedback`]: what people made of the answers
 //! A [`Store`](feedback::Store) is a log of prompts, answers, thumbs, edits and rankings on disk, from which preference data are built.
 //!
@@ -47,6 +51,7 @@ mod lengths;
 pub mod memory;
 pub mod model;
 pub mod plan;
+pub mod prefer;
 pub mod report;
 pub mod session;
 pub mod template;

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::model::Model;
+use crate::prefer::Needs;
 use crate::session::SessionOptions;
 use crate::tuner::TuneOptions;
 use attune_core::plan::{self, DecodeRequest, Item, Totals, TuneRequest};
@@ -204,14 +205,40 @@ const KEEP_BELOW: usize = 576 << 10;
 const BLOCK_BUFFERS: usize = 12;
 
 pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan::TuneLayout>> {
+    let request = options.request(model.spec())?;
+    // One update's micro-batches wait together, since the loss is a mean over all of them.
+    let update = options.update_tokens();
+    fit(model, options, request, &|g, _| g.host("batch", &[7, update], "u32", 4))
+}
+
+/// A preference run's: its micro-batches hold groups of answers, and each update may have foreign answers besides.
+pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Result<Planned<plan::TuneLayout>> {
+    let mut request = options.request(model.spec())?;
+    let sizes = needs.sizes;
+    request.max_length = sizes.longest.max(2);
+    request.tokens = (options.batch_size * sizes.group).max(request.max_length);
+    request.vocab_chunk = crate::tuner::vocab_chunk(model.spec(), request.tokens);
+    fit(model, options, request, &|g, r| {
+        let count = needs.micro_batches(options, r.tokens);
+        g.host("batch", &[if needs.foreign { 2 } else { 1 }, count, 7, r.tokens], "u32", 4);
+        if needs.references > 0 {
+            g.host("reference", &[needs.references], "f64", 8);
+        }
+    })
+}
+
+/// The plan of a request, within the options' budget where they name one; `batch` is what its micro-batches take.
+fn fit(
+    model: &Model,
+    options: &TuneOptions,
+    mut request: TuneRequest,
+    batch: &dyn Fn(&mut Gathered, &TuneRequest),
+) -> Result<Planned<plan::TuneLayout>> {
     let spec = model.spec();
-    let mut request = options.request(spec)?;
     let lora = attune_core::lora::Layout::new(spec, request.shape)?;
     let host = |g: &mut Gathered, r: &TuneRequest| {
         model_host(g, model);
-        // One update's micro-batches wait together, since the loss is a mean over all of them.
-        let update = options.update_tokens();
-        g.host("batch", &[7, update], "u32", 4);
+        batch(g, r);
         g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
         if r.backward {
             g.host("adapter.copy", &[lora.len()], "f32", 4);
@@ -227,17 +254,23 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
             }
         }
     };
-    if let Some(budget) = options.budget {
+    let bytes = |r: &TuneRequest| {
         let mut g = Gathered::new();
-        host(&mut g, &request);
-        let others = g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>();
+        host(&mut g, r);
+        g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>()
+    };
+    if let Some(budget) = options.budget {
         let pinned = plan::Pinned { optim: options.optim.is_some(), ..plan::Pinned::default() };
+        // Smaller micro-batches may be more, and so take more in all: whichever the budget leads to, there is room.
+        let (mut others, mut smaller) = (bytes(&request), request);
+        while smaller.tokens > smaller.max_length {
+            smaller.tokens = (smaller.tokens / 2).max(smaller.max_length);
+            others = others.max(bytes(&smaller));
+        }
         request = plan::fit_tune(spec, &request, pinned, budget, others)?;
     } else {
         request.keep = 1;
-        let mut g = Gathered::new();
-        host(&mut g, &request);
-        let others: usize = g.buffers.iter().map(|b| b.bytes).sum();
+        let others = bytes(&request) as usize;
         let room = (KEEP_BELOW * request.tokens).saturating_sub(plan::tune(spec, &request, &mut |_| {})?.totals.sum() + others);
         request.keep += room / (request.block_bytes(spec) + BLOCK_BUFFERS * attune_core::arena::ALIGN);
     }

@@ -9,6 +9,7 @@ mod feedback;
 mod inspect;
 mod logprobs;
 mod plan;
+mod prefer;
 mod run;
 mod score;
 mod tokenize;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Tune an adapter on a data set
     Tune(Box<tune::Tune>),
+    /// Tune an adapter on preferences: pairs, likes and dislikes, rankings
+    Prefer(Box<prefer::Prefer>),
     /// Measure the loss on a data set
     Eval(eval::Eval),
     /// Print the log-probability of each target token
@@ -57,6 +60,7 @@ impl Command {
             Command::Demo(command) => command.run(out),
             Command::Run(command) => command.run(out),
             Command::Tune(command) => command.run(out),
+            Command::Prefer(command) => command.run(out),
             Command::Eval(command) => command.run(out),
             Command::Logprobs(command) => command.run(out),
             Command::Plan(command) => command.run(out),

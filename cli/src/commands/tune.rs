@@ -18,12 +18,19 @@ use std::sync::Arc;
 /// Tune an adapter on supervised examples. The run folder gets the adapter, a log, checkpoints and a report.
 #[derive(Args)]
 pub(crate) struct Tune {
-    /// A GGUF file
-    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
-    model: Option<PathBuf>,
     /// JSON lines or a JSON array: messages, instruction/output, conversations, prompt/completion, text, input_ids/labels
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What every run takes that is kept in a folder.
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// A GGUF file
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    model: Option<PathBuf>,
     /// The run folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -54,9 +61,29 @@ pub(crate) struct Tune {
     compute: Compute,
 }
 
+/// What one command sets besides.
+type Besides<'a> = &'a dyn Fn(&mut Config) -> Outcome;
+
 impl Tune {
     pub(crate) fn run(self, out: &Output) -> Outcome {
-        let job = if self.resume { self.resumed()? } else { self.created()? };
+        self.run.run(out, "tune", self.data.as_ref(), |config| config, &|config| match config.preference {
+            None => Ok(()),
+            Some(_) => Err(Failure::Usage("--resume: the folder holds a run on preferences; go on with attune prefer --resume".into())),
+        })
+    }
+}
+
+impl RunArgs {
+    /// Runs it from beginning to end. `fresh` turns a new run's settings into the command's; `besides` sets what flags say, also on a run that goes on.
+    pub(super) fn run(
+        self,
+        out: &Output,
+        command: &str,
+        data: Option<&PathBuf>,
+        fresh: impl Fn(Config) -> Config,
+        besides: Besides<'_>,
+    ) -> Outcome {
+        let job = if self.resume { self.resumed(data, besides)? } else { self.created(data, fresh, besides)? };
         interrupt::watch("interrupted: finishing this update, then writing the adapter (Ctrl-C again ends at once, without)")?;
         let mut watch = Watch::new(out, self.log_every, &self.out);
         let outcome = job.run(|event| watch.hear(&event))?;
@@ -73,25 +100,24 @@ impl Tune {
         let step = outcome.last.map_or(0, |last| last.step);
         let run = self.out.display();
         Err(Failure::Interrupted(format!(
-            "interrupted after update {step}; the adapter as it is: {}\ngo on with: attune tune --resume --out {run}",
+            "interrupted after update {step}; the adapter as it is: {}\ngo on with: attune {command} --resume --out {run}",
             outcome.adapter.display()
         )))
     }
 
     /// A new run. Paths are kept whole, so that it can be taken up again from anywhere.
-    fn created(&self) -> Outcome<Job> {
-        let whole = |path: &PathBuf| absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())));
-        let required = |path: &Option<PathBuf>, name: &str| {
-            path.as_ref().ok_or_else(|| Failure::Usage(format!("{name}: expected a file, found nothing"))).and_then(whole)
+    fn created(&self, data: Option<&PathBuf>, fresh: impl Fn(Config) -> Config, besides: Besides<'_>) -> Outcome<Job> {
+        let required = |path: Option<&PathBuf>, name: &str| {
+            path.ok_or_else(|| Failure::Usage(format!("{name}: expected a file, found nothing"))).and_then(|path| whole(path))
         };
-        let mut config = Config::new(required(&self.model, "--model")?, required(&self.data, "--data")?);
+        let mut config = fresh(Config::new(required(self.model.as_ref(), "--model")?, required(data, "--data")?));
         self.apply(&mut config)?;
+        besides(&mut config)?;
         config.options.threads = self.compute.threads;
         Ok(Job::create(&self.out, config, self.force)?)
     }
 
     fn apply(&self, config: &mut Config) -> Outcome {
-        let whole = |path: &PathBuf| absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())));
         if let Some(path) = &self.eval_data {
             config.eval_data = Some(whole(path)?);
         }
@@ -108,19 +134,25 @@ impl Tune {
     }
 
     /// A run that goes on. Model and data may have been moved, and the threads may be others; all else is what it began with.
-    fn resumed(&self) -> Outcome<Job> {
+    fn resumed(&self, data: Option<&PathBuf>, besides: Besides<'_>) -> Outcome<Job> {
         let config = job::read_config(&self.out)?;
         let mut asked = config.clone();
         self.apply(&mut asked)?;
+        besides(&mut asked)?;
         if let Some(difference) = difference(&config, &asked) {
             let reason =
                 format!("--resume: {difference}; leave the flag out, or start a new run with --init-adapter {}", self.out.display());
             return Err(Failure::Usage(reason));
         }
         let model = Model::open(self.model.as_ref().unwrap_or(&config.model))?;
-        let data = Arc::new(Dataset::open(self.data.as_ref().unwrap_or(&config.data))?);
+        let data = Arc::new(Dataset::open(data.unwrap_or(&config.data))?);
         Ok(Job::resume_with(self.out.clone(), config, model, data, Some(self.compute.threads))?)
     }
+}
+
+/// A path from the root on.
+pub(super) fn whole(path: &Path) -> Outcome<PathBuf> {
+    absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))
 }
 
 /// The first setting in which two runs differ.
@@ -209,6 +241,7 @@ pub(super) struct Watch<'a> {
 enum Stage {
     Waiting,
     Reading,
+    Scoring,
     Tuning,
 }
 
@@ -222,6 +255,7 @@ impl<'a> Watch<'a> {
     pub(super) fn hear(&mut self, event: &Event<'_>) -> std::ops::ControlFlow<()> {
         match event {
             Event::Preparing(done, total) => self.preparing(*done as u64, *total as u64),
+            Event::Scoring(done, total) => self.scoring(*done as u64, *total as u64),
             Event::Started(step, total) => self.started(*step, *total),
             Event::Step(step) => self.step(step),
             Event::Eval(eval) => self.evaluated(eval),
@@ -231,18 +265,26 @@ impl<'a> Watch<'a> {
     }
 
     fn preparing(&mut self, done: u64, total: u64) {
+        self.before(Stage::Reading, "reading", done + 1, total);
+    }
+
+    fn scoring(&mut self, done: u64, total: u64) {
+        self.before(Stage::Scoring, "scoring", done, total);
+    }
+
+    fn before(&mut self, stage: Stage, name: &'static str, done: u64, total: u64) {
         // Nothing has been learnt yet: nothing is lost.
         if interrupt::requested() {
             self.bar = None;
             eprintln!("interrupted before the first update; the run's settings are in {}", self.run.display());
             std::process::exit(130);
         }
-        if self.stage != Stage::Reading {
-            self.bar = Some(Progress::new(self.out, "reading", total));
-            self.stage = Stage::Reading;
+        if self.stage != stage {
+            self.bar = Some(Progress::new(self.out, name, total));
+            self.stage = stage;
         }
         if let Some(bar) = &self.bar {
-            bar.at(done + 1);
+            bar.at(done);
         }
     }
 
@@ -263,11 +305,12 @@ impl<'a> Watch<'a> {
         bar.at(step.step);
         let held_out = self.eval.map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
         let speed = thousands(step.tokens_per_second.round() as u64);
-        bar.say(format!("loss {:.4}{held_out}  {speed} tokens/s", step.loss));
+        let accuracy = step.preference.accuracy.map_or_else(String::new, |share| format!("  preferred {:.0} %", share * 100.0));
+        bar.say(format!("loss {:.4}{accuracy}{held_out}  {speed} tokens/s", step.loss));
         let due = self.log_every > 0 && (step.step.is_multiple_of(self.log_every) || step.step == self.total);
         if due && !bar.is_shown() && !self.out.json {
             self.out.note(format!(
-                "update {}/{}  loss {:.4}  norm {:.3}  rate {:.2e}  {speed} tokens/s",
+                "update {}/{}  loss {:.4}{accuracy}  norm {:.3}  rate {:.2e}  {speed} tokens/s",
                 step.step, self.total, step.loss, step.grad_norm, step.learning_rate
             ));
         }
@@ -276,8 +319,11 @@ impl<'a> Watch<'a> {
     fn evaluated(&mut self, eval: &EvalLog) {
         self.eval = Some(*eval);
         if !self.out.json {
-            let accuracy = eval.eval_token_accuracy * 100.0;
-            self.out.note(format!("after update {}: held-out loss {:.4}, token accuracy {accuracy:.1} %", eval.step, eval.eval_loss));
+            let tokens = eval.eval_token_accuracy * 100.0;
+            let said = eval.preference.accuracy.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
+            let said = said.unwrap_or_else(|| format!("token accuracy {tokens:.1} %"));
+            let guard = eval.preference.guard_loss.map_or_else(String::new, |loss| format!(", guarding loss {loss:.4}"));
+            self.out.note(format!("after update {}: held-out loss {:.4}, {said}{guard}", eval.step, eval.eval_loss));
         }
     }
 }

@@ -29,8 +29,9 @@ fn report(steps: u64) -> Report {
         target_tokens: 120,
         tokens_per_second: 1000.0,
         seconds: i as f64 * 0.25,
+        ..StepLog::default()
     };
-    let eval = |i: u64| EvalLog { step: i, eval_loss: loss(i) + 0.1, eval_token_accuracy: 0.5 };
+    let eval = |i: u64| EvalLog { step: i, eval_loss: loss(i) + 0.1, eval_token_accuracy: 0.5, ..EvalLog::default() };
     Report {
         title: "first run".into(),
         config: Config::new("models/tiny.gguf", "data/examples.jsonl"),

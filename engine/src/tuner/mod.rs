@@ -5,61 +5,34 @@
 
 mod batch;
 mod examples;
+mod log;
+mod machine;
 mod options;
 mod rows;
-mod state;
 mod trunk;
 
 pub use batch::MicroBatch;
 pub use examples::{Examples, Skipped};
+pub use log::{EvalLog, EvalPreferenceLog, PreferenceLog, Progress, StepLog};
 pub use options::{Optim, TuneOptions};
 pub use trunk::TrunkStats;
 
-use crate::adapter::{Adapter, Info};
+pub(crate) use machine::{Machine, trainer};
+pub(crate) use options::vocab_chunk;
+pub(crate) use rows::Rows;
+
+use crate::adapter::Adapter;
+use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use attune_core::arena::Region;
 use attune_core::objective::cross_entropy;
-use attune_core::rng;
-use attune_core::trainer::{Trainer, Trunk, Update};
-use attune_cpu::CpuTarget;
-use rows::Rows;
-use serde::{Deserialize, Serialize};
-use std::path::Path;
+use attune_core::trainer::{Trunk, Update};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trunk::TrunkCache;
-
-/// One update, as the log has it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StepLog {
-    /// Updates done, this one included.
-    pub step: u64,
-    /// Mean over the update's targets, before the update.
-    pub loss: f64,
-    /// Norm of all gradients before clipping.
-    pub grad_norm: f32,
-    /// Of A.
-    pub learning_rate: f32,
-    /// Targets of the update.
-    pub target_tokens: usize,
-    /// Tokens, targets or not, in a second.
-    pub tokens_per_second: f64,
-    /// Seconds since the run began (a resumed run's earlier parts included).
-    pub seconds: f64,
-}
-
-/// One evaluation, as the log has it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct EvalLog {
-    /// Updates done.
-    pub step: u64,
-    /// Mean over all targets of the held-out data.
-    pub eval_loss: f64,
-    /// Share of targets that were the likeliest token.
-    pub eval_token_accuracy: f64,
-}
 
 /// What a model makes of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -74,21 +47,6 @@ pub struct Evaluation {
     pub target_tokens: usize,
     /// Examples with at least one target.
     pub examples: usize,
-}
-
-/// Where a run stands, besides its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-pub struct Progress {
-    /// Updates done.
-    pub step: u64,
-    /// Where the data stands.
-    pub position: Position,
-    /// The best held-out loss, and after which update.
-    pub best: Option<(f64, u64)>,
-    /// Evaluations since the best.
-    pub worse: u64,
-    /// Seconds spent.
-    pub seconds: f64,
 }
 
 /// Tunes an adapter.
@@ -117,21 +75,11 @@ pub struct Progress {
 /// # }
 /// ```
 pub struct Tuner {
-    model: Model,
-    trainer: Trainer<CpuTarget>,
-    options: TuneOptions,
-    plan: Plan,
+    machine: Machine,
     train: Examples,
     eval: Option<Examples>,
     rows: Rows,
-    progress: Progress,
     batches: Vec<MicroBatch>,
-    logprobs: Vec<f32>,
-    coef: Vec<f32>,
-    copy: Vec<f32>,
-    best: Vec<f32>,
-    /// The optimiser's state on its way to a checkpoint.
-    state: Vec<u8>,
     trunk: Option<TrunkCache>,
 }
 
@@ -147,34 +95,12 @@ impl Tuner {
             options.adopt(&start.shape, model.spec())?;
         }
         let planned = plan::tune(model, &options)?;
-        let layout = planned.layout;
-        let mut trainer = trainer(model, &planned, &options)?;
-        let mut copy = vec![0.0; layout.lora.len()];
-        match start {
-            Some(adapter) => copy.copy_from_slice(&adapter.params),
-            None => layout.lora.init(&mut copy, options.seed)?,
-        }
-        trainer.write_params(&copy)?;
-        let micro = layout.request.tokens;
+        let micro = planned.layout.request.tokens;
         let rows = Rows::new(&train, &options);
         let count = options.gradient_accumulation.max(rows.most_micro_batches(micro, options.max_length));
-        Ok(Tuner {
-            model: model.clone(),
-            trainer,
-            plan: planned.plan,
-            rows,
-            progress: Progress::default(),
-            batches: (0..count).map(|_| MicroBatch::with_capacity(micro.min(options.update_tokens()))).collect(),
-            logprobs: vec![0.0; micro],
-            coef: vec![0.0; micro],
-            best: if eval.is_some() { copy.clone() } else { Vec::new() },
-            copy,
-            state: Vec::new(),
-            trunk: None,
-            options,
-            train,
-            eval,
-        })
+        let batches = (0..count).map(|_| MicroBatch::with_capacity(micro.min(options.update_tokens()))).collect();
+        let machine = Machine::new(model, options, planned, start, eval.is_some())?;
+        Ok(Tuner { machine, rows, batches, trunk: None, train, eval })
     }
 
     /// Keeps the trunk's output of every example in this file, within the bytes that the options allow, and uses what is there already. Does nothing
@@ -186,16 +112,15 @@ impl Tuner {
     /// # Errors
     /// What the file system says.
     pub fn cache_trunk(&mut self, path: &Path) -> Result<()> {
-        let layout = self.trainer.layout();
+        let m = &mut self.machine;
+        let layout = m.trainer.layout();
         let (shape, tokens) = (layout.lora.shape, layout.request.tokens);
-        if !self.options.caches_trunk(self.model.spec()) {
+        if !m.options.caches_trunk(m.model.spec()) {
             return Ok(());
         }
-        let cpu = self.trainer.target().executor();
-        let how = format!("{:?} {:?}", cpu.precision(), cpu.isa());
-        let identity = trunk::identity(self.model.base()?.hash(), shape.first_layer, &how);
+        let identity = trunk::identity(m.model.base()?.hash(), shape.first_layer, &m.arithmetic());
         let examples = self.train.len() + self.eval.as_ref().map_or(0, Examples::len);
-        self.trunk = Some(TrunkCache::open(path, identity, self.model.spec().width, self.options.trunk_cache, tokens, examples)?);
+        self.trunk = Some(TrunkCache::open(path, identity, m.model.spec().width, m.options.trunk_cache, tokens, examples)?);
         Ok(())
     }
 
@@ -208,13 +133,13 @@ impl Tuner {
     /// What was taken.
     #[must_use]
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.machine.plan
     }
 
     /// The options, with what was left open filled in.
     #[must_use]
     pub fn options(&self) -> &TuneOptions {
-        &self.options
+        &self.machine.options
     }
 
     /// The examples learnt from.
@@ -232,7 +157,7 @@ impl Tuner {
     /// Where the run stands.
     #[must_use]
     pub fn progress(&self) -> &Progress {
-        &self.progress
+        &self.machine.progress
     }
 
     /// Updates of one pass over the data.
@@ -244,22 +169,19 @@ impl Tuner {
     /// Updates in all.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
-        self.options.steps.unwrap_or_else(|| self.options.epochs.saturating_mul(self.steps_per_epoch()))
+        self.machine.total_steps(self.steps_per_epoch())
     }
 
     /// Whether all updates are done, or evaluations have not become better for too long.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let stopped = self.options.early_stopping > 0 && self.progress.worse >= self.options.early_stopping;
-        stopped || self.progress.step >= self.total_steps()
+        self.machine.is_done(self.steps_per_epoch())
     }
 
     /// Whether an evaluation is due after the last update.
     #[must_use]
     pub fn evaluation_due(&self) -> bool {
-        let every = if self.options.eval_every > 0 { self.options.eval_every } else { self.steps_per_epoch() };
-        let step = self.progress.step;
-        self.eval.is_some() && step > 0 && (step.is_multiple_of(every) || step >= self.total_steps())
+        self.eval.is_some() && self.machine.evaluation_due(self.steps_per_epoch())
     }
 
     /// One update. Between the reading of its examples and its end nothing is allocated.
@@ -267,7 +189,7 @@ impl Tuner {
     /// # Errors
     /// [`Error::Diverged`], before the parameters have changed; a data file that has changed.
     pub fn step(&mut self) -> Result<StepLog> {
-        self.step_with(&self.options.update(self.progress.step, self.total_steps()))
+        self.step_with(&self.machine.options.update(self.machine.progress.step, self.total_steps()))
     }
 
     /// One update with these settings in place of the schedule's, for callers that steer the learning rate themselves.
@@ -277,30 +199,31 @@ impl Tuner {
     pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
         let began = Instant::now();
         let next = self.load_update()?;
-        let (loss, targets) = self.update(settings)?;
-        let (norm, rate) = loss;
+        let (norm, (loss, targets)) = self.update(settings)?;
         let tokens: usize = self.batches.iter().map(MicroBatch::tokens).sum();
         let seconds = began.elapsed().as_secs_f64();
-        self.progress.step += 1;
-        self.progress.position = next;
-        self.progress.seconds += seconds;
+        let progress = &mut self.machine.progress;
+        progress.step += 1;
+        progress.position = next;
+        progress.seconds += seconds;
         Ok(StepLog {
-            step: self.progress.step,
-            loss: targets.0,
+            step: progress.step,
+            loss,
             grad_norm: norm,
-            learning_rate: rate,
-            target_tokens: targets.1,
+            learning_rate: settings.rate,
+            target_tokens: targets,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
-            seconds: self.progress.seconds,
+            seconds: progress.seconds,
+            ..StepLog::default()
         })
     }
 
     /// Reads the examples of the next update into the micro-batches, and returns where the data stands behind them.
     fn load_update(&mut self) -> Result<Position> {
-        let (capacity, most) = (self.trainer.layout().request.tokens, self.options.batch_size);
+        let (capacity, most) = (self.machine.capacity(), self.machine.options.batch_size);
         self.batches.iter_mut().for_each(MicroBatch::clear);
         let (mut at, mut rows_in) = (0, 0);
-        let (picked, next) = self.rows.update(self.progress.position);
+        let (picked, next) = self.rows.update(self.machine.progress.position);
         for row in picked {
             let tokens: usize = self.rows.examples(row).map(|i| self.train.length(i)).sum();
             let batch = self.batches.get(at).map_or(0, MicroBatch::tokens);
@@ -317,30 +240,22 @@ impl Tuner {
         Ok(next)
     }
 
-    /// Forward, backward and AdamW over the loaded micro-batches: ((norm, rate), (loss, targets)).
-    #[allow(clippy::type_complexity)]
-    fn update(&mut self, settings: &Update) -> Result<((f32, f32), (f64, usize))> {
-        let model = self.model.core();
-        let step = self.progress.step;
+    /// Forward, backward and AdamW over the loaded micro-batches: (norm, (loss, targets)).
+    fn update(&mut self, settings: &Update) -> Result<(f32, (f64, usize))> {
+        let m = &mut self.machine;
         let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
         let mut loss = 0.0;
-        for (i, micro) in self.batches.iter().enumerate().filter(|(_, m)| m.targets() > 0) {
-            let n = micro.targets();
-            let seed = rng::bits(self.options.seed, u64::from_le_bytes(*b"dropout\0"), step << 16 | i as u64);
-            let (trainer, logprobs) = (&mut self.trainer, &mut self.logprobs[..n]);
-            with_trunk(self.trunk.as_mut(), micro, |trunk| trainer.forward_from(trunk, &model, &micro.batch(), seed, logprobs))?;
-            loss += cross_entropy::loss(&self.logprobs[..n], total, &mut self.coef[..n]);
+        for (i, micro) in self.batches.iter().enumerate().filter(|(_, micro)| micro.targets() > 0) {
+            let (n, seed) = (micro.targets(), m.dropout_seed(i));
+            with_trunk(self.trunk.as_mut(), micro, |trunk| m.forward(trunk, micro, seed))?;
+            loss += cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
             if !loss.is_finite() {
-                self.trainer.zero_grad()?;
-                return Err(Error::Diverged { step: step + 1, what: "the loss" });
+                m.trainer.zero_grad()?;
+                return Err(m.diverged("the loss"));
             }
-            self.trainer.backward(&model, &self.coef[..n])?;
+            m.backward(n)?;
         }
-        let norm = match self.trainer.update(settings) {
-            Err(attune_core::Error::NotFinite { what }) => return Err(Error::Diverged { step: step + 1, what }),
-            other => other?,
-        };
-        Ok(((norm, settings.rate), (loss, total)))
+        Ok((m.apply(settings)?, (loss, total)))
     }
 
     /// Repeats the update of the last [`step`](Self::step) on the examples that are loaded already: the hot path alone, which allocates nothing.
@@ -348,7 +263,7 @@ impl Tuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn repeat_update(&mut self) -> Result<f64> {
-        let settings = self.options.update(self.progress.step, self.total_steps());
+        let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
         Ok(self.update(&settings)?.1.0)
     }
 
@@ -357,29 +272,14 @@ impl Tuner {
     /// # Errors
     /// [`Error::Diverged`]; a data file that has changed.
     pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
-        let Some(eval) = self.eval.take() else { return Ok(None) };
-        let result = score_all(
-            &self.model,
-            (&mut self.trainer, self.trunk.as_mut()),
-            &eval,
-            &mut self.batches,
-            &mut self.logprobs,
-            &mut |_, _, _| Ok(()),
-        );
-        self.eval = Some(eval);
-        let evaluation = result?;
-        let step = self.progress.step;
+        let Some(eval) = &self.eval else { return Ok(None) };
+        let evaluation = score_all(&mut self.machine, self.trunk.as_mut(), eval, &mut self.batches, &mut |_, _, _| Ok(()))?;
+        let step = self.machine.progress.step;
         if !evaluation.loss.is_finite() {
             return Err(Error::Diverged { step, what: "the held-out loss" });
         }
-        if self.progress.best.is_none_or(|(best, _)| evaluation.loss < best) {
-            self.progress.best = Some((evaluation.loss, step));
-            self.progress.worse = 0;
-            self.trainer.read_params(&mut self.best)?;
-        } else {
-            self.progress.worse += 1;
-        }
-        Ok(Some(EvalLog { step, eval_loss: evaluation.loss, eval_token_accuracy: evaluation.token_accuracy }))
+        self.machine.judge(evaluation.loss)?;
+        Ok(Some(EvalLog { step, eval_loss: evaluation.loss, eval_token_accuracy: evaluation.token_accuracy, ..EvalLog::default() }))
     }
 
     /// The adapter as it is after the last update.
@@ -387,8 +287,7 @@ impl Tuner {
     /// # Errors
     /// None that a caller can cause.
     pub fn current(&mut self) -> Result<Adapter> {
-        self.trainer.read_params(&mut self.copy)?;
-        self.adapter_of(&self.copy.clone())
+        self.machine.current()
     }
 
     /// The adapter to keep: the best on held-out data where there is some, else the current one.
@@ -396,14 +295,7 @@ impl Tuner {
     /// # Errors
     /// None that a caller can cause.
     pub fn adapter(&mut self) -> Result<Adapter> {
-        if self.progress.best.is_some() {
-            return self.adapter_of(&self.best.clone());
-        }
-        self.current()
-    }
-
-    fn adapter_of(&self, params: &[f32]) -> Result<Adapter> {
-        Ok(Adapter::new(&self.model.base()?, self.trainer.layout().lora.shape, params.to_vec(), Info::tuned(self.progress.step))?)
+        self.machine.adapter()
     }
 
     /// The gradients of the examples of the next update, in the adapter's layout, without updating: what tests compare.
@@ -412,44 +304,45 @@ impl Tuner {
     /// As [`step`](Self::step).
     pub fn gradients(&mut self) -> Result<(f64, Vec<f32>)> {
         self.load_update()?;
-        let model = self.model.core();
+        let m = &mut self.machine;
         let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
         let mut loss = 0.0;
-        for micro in self.batches.iter().filter(|m| m.targets() > 0) {
+        for micro in self.batches.iter().filter(|micro| micro.targets() > 0) {
             let n = micro.targets();
-            self.trainer.forward(&model, &micro.batch(), self.options.seed, &mut self.logprobs[..n])?;
-            loss += cross_entropy::loss(&self.logprobs[..n], total, &mut self.coef[..n]);
-            self.trainer.backward(&model, &self.coef[..n])?;
+            m.forward(Trunk::Compute, micro, m.options.seed)?;
+            loss += cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
+            m.backward(n)?;
         }
-        let mut grads = vec![0.0; self.copy.len()];
-        self.trainer.read_grads(&mut grads)?;
-        self.trainer.zero_grad()?;
-        Ok((loss, grads))
+        Ok((loss, m.take_gradients()?))
+    }
+
+    /// Writes a checkpoint into `folder`; the last good one stays until it is complete.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&mut self, folder: &Path) -> Result<PathBuf> {
+        let config = self.machine.decisive_options(self.train.len());
+        self.machine.save(folder, &config)
+    }
+
+    /// Goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// One of another run, by the option that differs; a damaged one.
+    pub fn restore(&mut self, saved: Saved) -> Result<()> {
+        let config = self.machine.decisive_options(self.train.len());
+        self.machine.restore(saved, &config)
     }
 }
 
 impl TuneOptions {
     /// Takes a starting adapter's shape over.
-    fn adopt(&mut self, shape: &attune_core::lora::Shape, spec: &attune_core::spec::Spec) -> Result<()> {
+    pub(crate) fn adopt(&mut self, shape: &attune_core::lora::Shape, spec: &attune_core::spec::Spec) -> Result<()> {
         shape.check(spec)?;
         (self.rank, self.alpha, self.use_rslora) = (shape.rank, shape.alpha, shape.use_rslora);
         (self.target_modules, self.layers, self.first_layer) = (shape.modules, Some(shape.layers), Some(shape.first_layer));
         Ok(())
     }
-}
-
-pub(crate) fn trainer(
-    model: &Model,
-    planned: &plan::Planned<attune_core::plan::TuneLayout>,
-    options: &TuneOptions,
-) -> Result<Trainer<CpuTarget>> {
-    let cpu = attune_cpu::Options { threads: options.threads, precision: options.precision };
-    let mut target = attune_cpu::target(cpu, Some(model.weight_bytes()))?;
-    let totals = planned.layout.totals;
-    let adapter = Region::adapter(0).ok_or(attune_core::Error::BadAdapter { what: "no region" })?;
-    attune_cpu::take(&mut target, adapter, totals.adapter)?;
-    attune_cpu::take(&mut target, Region::WORK, totals.work)?;
-    Ok(Trainer::new(target, model.spec(), model.core().globals.rope_freqs, planned.layout, options.dropout)?)
 }
 
 /// Runs a pass from above the trunk where the cache has its output, else computes it and gives it to the cache.
@@ -468,16 +361,14 @@ fn with_trunk<R>(
 }
 
 /// Scores all examples in order, as many at once as the plan holds; `each` hears of every example: its number, target ids, log-probabilities.
-fn score_all(
-    model: &Model,
-    (trainer, mut trunk): (&mut Trainer<CpuTarget>, Option<&mut TrunkCache>),
+pub(crate) fn score_all(
+    m: &mut Machine,
+    mut trunk: Option<&mut TrunkCache>,
     examples: &Examples,
     batches: &mut [MicroBatch],
-    logprobs: &mut [f32],
     each: &mut dyn FnMut(usize, &[u32], &[f32]) -> Result<()>,
 ) -> Result<Evaluation> {
-    let capacity = trainer.layout().request.tokens;
-    let core = model.core();
+    let capacity = m.capacity();
     let micro = batches.first_mut().ok_or(attune_core::Error::BadBatch { what: "no micro-batch" })?;
     let (mut sum, mut correct, mut targets, mut i) = (0.0f64, 0, 0, 0);
     while i < examples.len() {
@@ -488,8 +379,8 @@ fn score_all(
             i += 1;
         }
         let n = micro.targets();
-        let logprobs = &mut logprobs[..n];
-        correct += with_trunk(trunk.as_deref_mut(), micro, |trunk| trainer.score_from(trunk, &core, &micro.batch(), logprobs))?;
+        correct += with_trunk(trunk.as_deref_mut(), micro, |trunk| m.score(trunk, micro))?;
+        let logprobs = &m.logprobs[..n];
         targets += n;
         let mut from = 0;
         for (k, &end) in micro.ends().iter().enumerate() {
@@ -510,13 +401,10 @@ fn score_all(
 
 /// Scores data sets without tuning.
 pub struct Scorer {
-    model: Model,
+    machine: Machine,
     /// Whether there is an adapter at all.
     adapted: bool,
-    trainer: Trainer<CpuTarget>,
     batch: [MicroBatch; 1],
-    logprobs: Vec<f32>,
-    plan: Plan,
 }
 
 impl Scorer {
@@ -535,32 +423,24 @@ impl Scorer {
             None => (options.rank, options.layers, options.first_layer) = (1, Some(1), None),
         }
         let planned = plan::tune(model, &options)?;
-        let mut trainer = trainer(model, &planned, &options)?;
-        match adapter {
-            Some(adapter) => trainer.write_params(&adapter.params)?,
-            None => trainer.scale_adapter(0.0),
-        }
         let tokens = planned.layout.request.tokens;
-        Ok(Scorer {
-            model: model.clone(),
-            adapted: adapter.is_some(),
-            trainer,
-            batch: [MicroBatch::with_capacity(tokens)],
-            logprobs: vec![0.0; tokens],
-            plan: planned.plan,
-        })
+        let mut machine = Machine::new(model, options, planned, adapter, false)?;
+        if adapter.is_none() {
+            machine.trainer.scale_adapter(0.0);
+        }
+        Ok(Scorer { machine, adapted: adapter.is_some(), batch: [MicroBatch::with_capacity(tokens)] })
     }
 
     /// What was taken.
     #[must_use]
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.machine.plan
     }
 
     /// Multiplies the adapter's own scale; 0 switches it off. Without an adapter nothing changes.
     pub fn scale_adapter(&mut self, scale: f32) {
         if self.adapted {
-            self.trainer.scale_adapter(scale);
+            self.machine.trainer.scale_adapter(scale);
         }
     }
 
@@ -569,6 +449,6 @@ impl Scorer {
     /// # Errors
     /// Examples longer than planned, a data file that has changed, whatever `each` returns.
     pub fn score(&mut self, examples: &Examples, mut each: impl FnMut(usize, &[u32], &[f32]) -> Result<()>) -> Result<Evaluation> {
-        score_all(&self.model, (&mut self.trainer, None), examples, &mut self.batch, &mut self.logprobs, &mut each)
+        score_all(&mut self.machine, None, examples, &mut self.batch, &mut each)
     }
 }

@@ -115,6 +115,11 @@ pub struct TuneOptions {
     pub score_only: bool,
 }
 
+/// Vocabulary entries whose logits exist at once in a pass over so many tokens.
+pub(crate) fn vocab_chunk(spec: &Spec, tokens: usize) -> usize {
+    (LOGITS / tokens.max(1)).clamp(256, spec.vocab.max(256))
+}
+
 impl Default for TuneOptions {
     fn default() -> Self {
         TuneOptions {
@@ -242,7 +247,7 @@ impl TuneOptions {
             shape: self.shape(spec),
             tokens,
             max_length,
-            vocab_chunk: (LOGITS / tokens).clamp(256, spec.vocab.max(256)),
+            vocab_chunk: vocab_chunk(spec, tokens),
             inputs: Store::F32,
             stride: 1,
             keep: spec.layers,

@@ -4,7 +4,7 @@ use super::{Examples, TuneOptions};
 use crate::data::{Order, Position, pack};
 
 /// The rows of a run.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// With packing, the examples of each row; else empty, and row `i` is example `i`.
     packed: Vec<Vec<usize>>,
     count: u64,
@@ -17,29 +17,33 @@ pub(super) struct Rows {
 const WINDOW: usize = 1024;
 
 impl Rows {
-    pub(super) fn new(train: &Examples, options: &TuneOptions) -> Rows {
-        let packed = if options.packing {
-            let lengths: Vec<usize> = (0..train.len()).map(|i| train.length(i)).collect();
-            pack(&lengths, options.max_length, WINDOW).into_iter().map(|row| row.examples).collect()
-        } else {
-            Vec::new()
-        };
-        let count = if options.packing { packed.len() } else { train.len() } as u64;
+    /// A row an example.
+    pub(crate) fn single(count: usize, options: &TuneOptions) -> Rows {
         Rows {
-            packed,
-            count,
+            packed: Vec::new(),
+            count: count as u64,
             per_update: (options.batch_size * options.gradient_accumulation) as u64,
             seed: options.seed,
             shuffle: options.shuffle,
         }
     }
 
-    pub(super) fn updates_per_epoch(&self) -> u64 {
+    pub(super) fn new(train: &Examples, options: &TuneOptions) -> Rows {
+        if !options.packing {
+            return Rows::single(train.len(), options);
+        }
+        let lengths: Vec<usize> = (0..train.len()).map(|i| train.length(i)).collect();
+        let packed: Vec<Vec<usize>> = pack(&lengths, options.max_length, WINDOW).into_iter().map(|row| row.examples).collect();
+        let count = packed.len();
+        Rows { packed, ..Rows::single(count, options) }
+    }
+
+    pub(crate) fn updates_per_epoch(&self) -> u64 {
         self.count.div_ceil(self.per_update).max(1)
     }
 
     /// The rows of the update at `position`, and the position behind it. An epoch's last update takes what is left.
-    pub(super) fn update(&self, position: Position) -> (impl Iterator<Item = u64> + use<>, Position) {
+    pub(crate) fn update(&self, position: Position) -> (impl Iterator<Item = u64> + use<>, Position) {
         let order = Order::at(self.count, self.seed, self.shuffle, position);
         let from = order.position();
         let take = self.per_update.min(self.count - from.index);

@@ -45,7 +45,7 @@ struct Entry {
 }
 
 /// The file, where everything in it lies, and room for one micro-batch.
-pub(super) struct TrunkCache {
+pub(crate) struct TrunkCache {
     file: File,
     path: PathBuf,
     entries: HashMap<[u8; 32], Entry>,

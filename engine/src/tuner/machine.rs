@@ -1,0 +1,249 @@
+//! What every way of tuning has in common: a trainer with its adapter, the schedule, the best so far, and the way to a checkpoint and back.
+
+use super::{MicroBatch, Progress, TuneOptions};
+use crate::adapter::{Adapter, Info};
+use crate::checkpoint::{self, Best, Saved, State};
+use crate::data::Position;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::plan::{Plan, Planned};
+use attune_core::arena::Region;
+use attune_core::plan::TuneLayout;
+use attune_core::rng;
+use attune_core::trainer::{Trainer, Trunk, Update};
+use attune_cpu::CpuTarget;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A trainer, what it was planned by, and where the run stands.
+pub(crate) struct Machine {
+    pub(crate) model: Model,
+    pub(crate) trainer: Trainer<CpuTarget>,
+    pub(crate) options: TuneOptions,
+    pub(crate) plan: Plan,
+    pub(crate) progress: Progress,
+    /// Of one micro-batch's targets.
+    pub(crate) logprobs: Vec<f32>,
+    /// Of the same targets.
+    pub(crate) coef: Vec<f32>,
+    pub(crate) copy: Vec<f32>,
+    pub(crate) best: Vec<f32>,
+    /// The optimiser's state on its way to a checkpoint.
+    state: Vec<u8>,
+}
+
+impl Machine {
+    /// Takes all memory that was planned. `start` is the adapter to go on from; else a fresh one.
+    pub(crate) fn new(
+        model: &Model,
+        options: TuneOptions,
+        planned: Planned<TuneLayout>,
+        start: Option<&Adapter>,
+        keeps_best: bool,
+    ) -> Result<Machine> {
+        let mut trainer = trainer(model, &planned, &options)?;
+        let layout = planned.layout;
+        // What only scores writes no file, and so needs no copy.
+        let mut copy = vec![0.0; if options.score_only { 0 } else { layout.lora.len() }];
+        match start {
+            Some(adapter) => trainer.write_params(&adapter.params)?,
+            None if options.score_only => {}
+            None => {
+                layout.lora.init(&mut copy, options.seed)?;
+                trainer.write_params(&copy)?;
+            }
+        }
+        if !copy.is_empty() {
+            trainer.read_params(&mut copy)?;
+        }
+        let micro = layout.request.tokens;
+        Ok(Machine {
+            model: model.clone(),
+            trainer,
+            plan: planned.plan,
+            progress: Progress::default(),
+            logprobs: vec![0.0; micro],
+            coef: vec![0.0; micro],
+            best: if keeps_best { copy.clone() } else { Vec::new() },
+            copy,
+            state: Vec::new(),
+            options,
+        })
+    }
+
+    /// How products are computed: what rounded numbers depend on besides the model.
+    pub(crate) fn arithmetic(&mut self) -> String {
+        let cpu = self.trainer.target().executor();
+        format!("{:?} {:?}", cpu.precision(), cpu.isa())
+    }
+
+    /// Tokens of the largest micro-batch.
+    pub(crate) fn capacity(&self) -> usize {
+        self.trainer.layout().request.tokens
+    }
+
+    /// Updates in all.
+    pub(crate) fn total_steps(&self, per_epoch: u64) -> u64 {
+        self.options.steps.unwrap_or_else(|| self.options.epochs.saturating_mul(per_epoch))
+    }
+
+    /// Whether all updates are done, or evaluations have not become better for too long.
+    pub(crate) fn is_done(&self, per_epoch: u64) -> bool {
+        let stopped = self.options.early_stopping > 0 && self.progress.worse >= self.options.early_stopping;
+        stopped || self.progress.step >= self.total_steps(per_epoch)
+    }
+
+    /// Whether it is time for an evaluation.
+    pub(crate) fn evaluation_due(&self, per_epoch: u64) -> bool {
+        let every = if self.options.eval_every > 0 { self.options.eval_every } else { per_epoch };
+        let step = self.progress.step;
+        step > 0 && (step.is_multiple_of(every) || step >= self.total_steps(per_epoch))
+    }
+
+    /// The seed of dropout in a micro-batch of the update that comes next.
+    pub(crate) fn dropout_seed(&self, micro: usize) -> u64 {
+        rng::bits(self.options.seed, u64::from_le_bytes(*b"dropout\0"), self.progress.step << 16 | micro as u64)
+    }
+
+    /// Log-probabilities of a micro-batch's targets into [`logprobs`](Self::logprobs), with what the backward pass needs kept.
+    pub(crate) fn forward(&mut self, trunk: Trunk<'_>, micro: &MicroBatch, seed: u64) -> attune_core::Result<usize> {
+        let logprobs = &mut self.logprobs[..micro.targets()];
+        self.trainer.forward_from(trunk, &self.model.core(), &micro.batch(), seed, logprobs)
+    }
+
+    /// The same without; returns how many targets were the likeliest token.
+    pub(crate) fn score(&mut self, trunk: Trunk<'_>, micro: &MicroBatch) -> attune_core::Result<usize> {
+        let logprobs = &mut self.logprobs[..micro.targets()];
+        self.trainer.score_from(trunk, &self.model.core(), &micro.batch(), logprobs)
+    }
+
+    /// Adds the gradients of the pass before, by the first `targets` of [`coef`](Self::coef).
+    pub(crate) fn backward(&mut self, targets: usize) -> attune_core::Result<()> {
+        self.trainer.backward(&self.model.core(), &self.coef[..targets])
+    }
+
+    /// AdamW on the gathered gradients; returns their norm before clipping.
+    pub(crate) fn apply(&mut self, settings: &Update) -> Result<f32> {
+        match self.trainer.update(settings) {
+            Err(attune_core::Error::NotFinite { what }) => Err(self.diverged(what)),
+            other => Ok(other?),
+        }
+    }
+
+    /// The update that is under way has gone wrong.
+    pub(crate) fn diverged(&self, what: &'static str) -> Error {
+        Error::Diverged { step: self.progress.step + 1, what }
+    }
+
+    /// Remembers the adapter if this held-out loss is the smallest so far.
+    pub(crate) fn judge(&mut self, loss: f64) -> Result<()> {
+        if self.progress.best.is_none_or(|(best, _)| loss < best) {
+            self.progress.best = Some((loss, self.progress.step));
+            self.progress.worse = 0;
+            self.trainer.read_params(&mut self.best)?;
+        } else {
+            self.progress.worse += 1;
+        }
+        Ok(())
+    }
+
+    /// The adapter as it is after the last update.
+    pub(crate) fn current(&mut self) -> Result<Adapter> {
+        self.trainer.read_params(&mut self.copy)?;
+        self.adapter_of(self.copy.clone())
+    }
+
+    /// The adapter to keep: the best on held-out data where there is some, else the current one.
+    pub(crate) fn adapter(&mut self) -> Result<Adapter> {
+        if self.progress.best.is_some() {
+            return self.adapter_of(self.best.clone());
+        }
+        self.current()
+    }
+
+    fn adapter_of(&self, params: Vec<f32>) -> Result<Adapter> {
+        Ok(Adapter::new(&self.model.base()?, self.trainer.layout().lora.shape, params, Info::tuned(self.progress.step))?)
+    }
+
+    /// The gathered gradients, which are zero then.
+    pub(crate) fn take_gradients(&mut self) -> Result<Vec<f32>> {
+        let mut grads = vec![0.0; self.copy.len()];
+        self.trainer.read_grads(&mut grads)?;
+        self.trainer.zero_grad()?;
+        Ok(grads)
+    }
+
+    /// The options that a result depends on: how many threads work, and how often something is written, is not among them.
+    pub(crate) fn decisive_options(&self, examples: usize) -> Value {
+        let mut value = serde_json::to_value(&self.options).unwrap_or(Value::Null);
+        if let Some(map) = value.as_object_mut() {
+            for key in ["threads", "save_every", "trunk_cache"] {
+                map.shift_remove(key);
+            }
+            map.insert("examples".into(), examples.into());
+        }
+        value
+    }
+
+    /// Writes a checkpoint into `folder`; the last good one stays until it is complete. `config`: the options that a continuation must agree in.
+    pub(crate) fn save(&mut self, folder: &Path, config: &Value) -> Result<PathBuf> {
+        self.trainer.read_params(&mut self.copy)?;
+        self.state.resize(self.trainer.state_len(), 0);
+        self.trainer.read_state(&mut self.state)?;
+        let p = &self.progress;
+        // Bits of the guard's loss, since JSON may round its last digit.
+        let extra = serde_json::json!({ "seconds": p.seconds, "guard": p.guard.map(|loss| format!("{:016x}", loss.to_bits())) });
+        let progress = checkpoint::Progress {
+            step: p.step,
+            epoch: p.position.epoch,
+            position: p.position.index,
+            seed: self.options.seed,
+            best: p.best.map(|(loss, step)| Best { step, loss }),
+            evaluations_without_gain: p.worse as u32,
+            extra,
+            ..checkpoint::Progress::default()
+        };
+        let state = State {
+            progress: &progress,
+            shape: self.trainer.layout().lora.shape,
+            config,
+            params: &self.copy,
+            optimizer: &self.state,
+            best: p.best.map(|_| self.best.as_slice()),
+        };
+        Ok(checkpoint::write(folder, &state)?)
+    }
+
+    /// Goes on from a checkpoint.
+    pub(crate) fn restore(&mut self, mut saved: Saved, config: &Value) -> Result<()> {
+        saved.check_config(config)?;
+        saved.read_params(&mut self.copy)?;
+        self.trainer.write_params(&self.copy)?;
+        self.state.resize(self.trainer.state_len(), 0);
+        saved.read_optimizer(&mut self.state)?;
+        let progress = saved.progress();
+        self.trainer.write_state(&self.state, progress.step)?;
+        self.progress = Progress {
+            step: progress.step,
+            position: Position { epoch: progress.epoch, index: progress.position },
+            best: progress.best.map(|b| (b.loss, b.step)),
+            worse: u64::from(progress.evaluations_without_gain),
+            seconds: progress.extra["seconds"].as_f64().unwrap_or(0.0),
+            guard: progress.extra["guard"].as_str().and_then(|bits| u64::from_str_radix(bits, 16).ok()).map(f64::from_bits),
+        };
+        if saved.has_best() && self.best.len() == self.copy.len() {
+            saved.read_best(&mut self.best)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn trainer(model: &Model, planned: &Planned<TuneLayout>, options: &TuneOptions) -> Result<Trainer<CpuTarget>> {
+    let cpu = attune_cpu::Options { threads: options.threads, precision: options.precision };
+    let mut target = attune_cpu::target(cpu, Some(model.weight_bytes()))?;
+    let totals = planned.layout.totals;
+    let adapter = Region::adapter(0).ok_or(attune_core::Error::BadAdapter { what: "no region" })?;
+    attune_cpu::take(&mut target, adapter, totals.adapter)?;
+    attune_cpu::take(&mut target, Region::WORK, totals.work)?;
+    Ok(Trainer::new(target, model.spec(), model.core().globals.rope_freqs, planned.layout, options.dropout)?)
+}
