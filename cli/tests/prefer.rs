@@ -1,0 +1,127 @@
+//! `attune prefer`: the run folder, every kind of preference, and a run that is taken up again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Home, count_lines, has_keys, ran};
+use serde_json::{Value, json};
+
+fn log(home: &Home, run: &str) -> Vec<Value> {
+    String::from_utf8(home.read(&format!("{run}/log.jsonl"))).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn pairs(count: usize) -> String {
+    let line = |i: usize| {
+        json!({ "prompt": format!("Say number {i}: "), "chosen": ["one", "tea"][i % 2], "rejected": "the one ring here the one" }).to_string()
+    };
+    (0..count).map(|i| line(i) + "\n").collect()
+}
+
+fn home() -> Home {
+    let home = Home::new();
+    home.write("pairs.jsonl", pairs(12));
+    home.write(
+        "ids.jsonl",
+        "{\"prompt_ids\": [1, 2, 3], \"chosen_ids\": [4, 5], \"rejected_ids\": [6]}\n{\"prompt_ids\": [1, 2], \"chosen_ids\": [7], \"rejected_ids\": [8, 9]}\n",
+    );
+    home.write(
+        "ratings.jsonl",
+        "{\"prompt_ids\": [1, 2, 3], \"completion_ids\": [4, 5], \"label\": true}\n{\"prompt_ids\": [1, 2], \"completion_ids\": [8, 9], \"label\": false}\n",
+    );
+    home.write("rankings.jsonl", "{\"prompt_ids\": [1, 2, 3], \"completions_ids\": [[4, 5], [6], [7, 8]]}\n");
+    home
+}
+
+#[test]
+fn a_run_folder_holds_everything_of_the_run() {
+    let home = home();
+    let result = home.json(
+        "prefer --method dpo --model tiny.gguf --data pairs.jsonl --out run --epochs 3 --batch-size 2 --gradient-accumulation 2 --learning-rate 1e-2 \
+         --rank 4 --eval-split 0.25 --guard-data chat.jsonl --guard-tolerance 9 --save-every 2 --beta 0.2 --max-length 96",
+    );
+    has_keys(&result, &["step", "loss", "rewards/accuracies", "eval_rewards/accuracies", "eval_guard_loss", "adapter", "report", "log"]);
+    for file in ["config.json", "log.jsonl", "adapter.attune", "report.html", "checkpoint"] {
+        assert!(home.path("run").join(file).exists(), "{file}");
+    }
+    assert!(!home.path("run").join("reference.cache").exists(), "a finished run needs it no more");
+    let config: Value = serde_json::from_slice(&home.read("run/config.json")).unwrap();
+    assert_eq!((&config["preference"]["method"], &config["preference"]["beta"]), (&json!("dpo"), &json!(0.2)));
+    let lines = log(&home, "run");
+    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
+    let expected = ["step", "loss", "grad_norm", "learning_rate", "target_tokens", "tokens_per_second", "seconds"];
+    let rewards = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"];
+    steps.iter().for_each(|line| has_keys(line, &[expected.as_slice(), &rewards].concat()));
+    assert!(steps.last().unwrap()["loss"].as_f64() < steps[0]["loss"].as_f64());
+    let evals: Vec<&Value> = lines.iter().filter(|line| line.get("eval_loss").is_some()).collect();
+    evals.iter().for_each(|line| has_keys(line, &["eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_guard_loss"]));
+    assert!(evals.last().unwrap()["eval_loss"].as_f64() < evals[0]["eval_loss"].as_f64());
+    home.ok("run --model tiny.gguf --adapter run --prompt Hi --max-tokens 3");
+}
+
+#[test]
+fn every_kind_of_preference_is_taken_as_ids_without_a_tokenizer() {
+    let home = home();
+    for (method, data) in [("dpo", "ids"), ("orpo", "ids"), ("simpo", "ids"), ("cpo", "ids"), ("kto", "ratings"), ("plackett_luce", "rankings")]
+    {
+        let flags = "--steps 6 --batch-size 2 --gradient-accumulation 1 --learning-rate 1e-2 --no-shuffle";
+        home.ok(&format!("prefer --method {method} --model bare.gguf --data {data}.jsonl --out {method} {flags}"));
+        let lines = log(&home, method);
+        assert!(lines[5]["loss"].as_f64() < lines[0]["loss"].as_f64(), "{method}: {} {}", lines[0], lines[5]);
+        assert_eq!(lines[0].get("kl").is_some(), method == "kto");
+    }
+}
+
+#[test]
+fn mistakes_are_named() {
+    let home = home();
+    let prefer = "prefer --model tiny.gguf --out run";
+    home.fails(2, &format!("{prefer} --data pairs.jsonl --method ppo"), &["ppo", "dpo"]);
+    home.fails(2, &format!("{prefer} --data pairs.jsonl --method dpo --simpo-gamma 1"), &["--simpo-gamma", "simpo"]);
+    home.fails(2, &format!("{prefer} --data pairs.jsonl --beta 0"), &["beta"]);
+    home.fails(1, &format!("{prefer} --data ratings.jsonl --method dpo"), &["--data", "pairs"]);
+    home.fails(1, &format!("{prefer} --data chat.jsonl"), &["--data", "pairs"]);
+    let ran = home.fails(1, &format!("{prefer} --force --data pairs.jsonl --budget 1000 --json"), &["would do"]);
+    let needs: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let fits = home.json(&format!("{prefer} --force --data pairs.jsonl --steps 1 --budget {}", needs["needs_bytes"]));
+    assert!(fits["planned_bytes"].as_u64() <= needs["needs_bytes"].as_u64());
+    home.fails(2, "tune --resume --out run", &["attune prefer --resume"]);
+    home.ok("tune --model tiny.gguf --data chat.jsonl --out tuned --steps 1");
+    home.fails(2, "prefer --resume --out tuned", &["attune tune --resume"]);
+}
+
+#[test]
+fn threads_do_not_change_the_adapter() {
+    let home = home();
+    let run = |threads: usize| {
+        home.ok(&format!("prefer --model tiny.gguf --data pairs.jsonl --out run{threads} --steps 3 --dropout 0.1 --threads {threads}"));
+        home.read(&format!("run{threads}/adapter.attune"))
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let home = home();
+    home.write("pairs.jsonl", pairs(40));
+    let run = "prefer --model tiny.gguf --data pairs.jsonl --steps 30 --gradient-accumulation 2 --batch-size 2 --dropout 0.1 --learning-rate 1e-3 \
+               --samples 0 --save-every 3 --eval-split 0.2 --eval-every 5";
+    home.ok(&format!("{run} --out whole"));
+    let mut child = home.start_until(&format!("{run} --out run"), "run/log.jsonl", 9);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(home.path("run/reference.cache").exists());
+    let done = count_lines(&home.path("run/log.jsonl"));
+    home.fails(2, "prefer --resume --out run --beta 0.7", &["preference"]);
+    let mut child = home.start_until(&format!("{run} --out run --resume"), "run/log.jsonl", done + 3);
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap();
+    assert!(ran(child).stderr.contains("attune prefer --resume"));
+    home.ok("prefer --resume --out run");
+    assert_eq!(home.read("run/adapter.attune"), home.read("whole/adapter.attune"));
+    let (run, whole) = (log(&home, "run"), log(&home, "whole"));
+    let comparable = |lines: &[Value]| -> Vec<Value> {
+        lines.iter().map(|line| json!([line["step"], line["loss"], line["eval_loss"], line["rewards/margins"]])).collect()
+    };
+    assert_eq!(comparable(&run), comparable(&whole));
+}
