@@ -12,7 +12,8 @@ fn log(home: &Home, run: &str) -> Vec<Value> {
 
 fn pairs(count: usize) -> String {
     let line = |i: usize| {
-        json!({ "prompt": format!("Say number {i}: "), "chosen": ["one", "tea"][i % 2], "rejected": "the one ring here the one" }).to_string()
+        let chosen = if i % 2 == 0 { "one" } else { "tea" };
+        json!({ "prompt": format!("Say number {i}: "), "chosen": chosen, "rejected": "the one ring here the one" }).to_string()
     };
     (0..count).map(|i| line(i) + "\n").collect()
 }
@@ -79,7 +80,7 @@ fn mistakes_are_named() {
     home.fails(2, &format!("{prefer} --data pairs.jsonl --method dpo --simpo-gamma 1"), &["--simpo-gamma", "simpo"]);
     home.fails(2, &format!("{prefer} --data pairs.jsonl --beta 0"), &["beta"]);
     home.fails(1, &format!("{prefer} --data ratings.jsonl --method dpo"), &["--data", "pairs"]);
-    home.fails(1, &format!("{prefer} --data chat.jsonl"), &["--data", "pairs"]);
+    home.fails(1, &format!("{prefer} --force --data chat.jsonl"), &["--data", "pairs"]);
     let ran = home.fails(1, &format!("{prefer} --force --data pairs.jsonl --budget 1000 --json"), &["would do"]);
     let needs: Value = serde_json::from_str(&ran.stdout).unwrap();
     let fits = home.json(&format!("{prefer} --force --data pairs.jsonl --steps 1 --budget {}", needs["needs_bytes"]));
