@@ -4,6 +4,7 @@
 //! tensor's largest element.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+#[allow(unreachable_pub)]
 #[path = "../../tests/src/convert.rs"]
 mod convert;
 
@@ -190,9 +191,9 @@ fn simpo_and_cpo_agree_with_trl() {
 }
 
 #[test]
-fn a_base_as_its_own_policy_does_not_pass_for_the_adapter() {
+fn an_adapter_as_its_own_reference_does_not_pass_for_the_base() {
     for golden in Golden::all() {
         let (loss, _) = golden.gradients(&golden.pairs(), &PreferOptions::default(), 8);
-        assert!((loss - number(&golden.expected["dpo"]["loss"])).abs() > 1e-3, "measured against itself, the loss is {loss}");
+        assert!((loss - number(&golden.expected["dpo"]["loss"])).abs() > 1e-4, "measured against itself, the loss is {loss}");
     }
 }
