@@ -1,6 +1,6 @@
 //! Products of many tokens as products of bf16 tiles: inputs are rounded once for all pieces, weights decoded, rounded and packed once for a tile of results.
 //!
-//! An element of a result is summed over depth in steps of 32, in order, whatever tile it falls into; padding is zeros. So results do not depend on the cut.
+//! An element of a result is summed over depth in parts of steps of 32, in order, whatever tile it falls into; padding is zeros. So results do not depend on the cut.
 #![allow(unsafe_code)]
 
 use super::part_of;
@@ -29,9 +29,9 @@ pub(super) const RANK: usize = DEEP;
 #[repr(align(64))]
 struct Panel(MaybeUninit<[u16; (DEPTH + RANK) * BLOCK]>);
 
-/// Sums of all rows of a tile for 32 columns, side by side: rows of a result may lie a power of two apart, which no cache likes.
+/// Sums of a block, side by side: rows of a result may lie a power of two apart, which no cache likes.
 #[repr(align(64))]
-struct Sums(MaybeUninit<[f32; ROWS * BLOCK]>);
+struct Sums([[f32; BLOCK]; BLOCK]);
 
 /// An addend's input in tiles.
 #[repr(align(64))]
@@ -138,17 +138,19 @@ impl Op for Multiply<'_, '_> {
         // Parts of about the same depth, of whole steps.
         let part = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).next_multiple_of(DEEP);
         assert!(part <= DEPTH && cols.end <= way.width(w) && rows.start.is_multiple_of(BLOCK) && rows.len() <= ROWS);
-        let (mut panel, mut sums, mut narrow) = (Panel(MaybeUninit::uninit()), Sums(MaybeUninit::uninit()), Narrow(MaybeUninit::uninit()));
-        let (panel, sums) = (panel.0.as_mut_ptr().cast::<u16>(), sums.0.as_mut_ptr().cast::<f32>());
+        let (mut panel, mut narrow) = (Panel(MaybeUninit::uninit()), Narrow(MaybeUninit::uninit()));
+        let (panel, mut sums) = (panel.0.as_mut_ptr().cast::<u16>(), Sums([[0.0; BLOCK]; BLOCK]));
         let low = low.map(|low| (low, narrow.fill(amx, low, rows.clone())));
         amx.configure();
-        for n in cols.clone().step_by(BLOCK) {
-            let some = n..(n + BLOCK).min(cols.end);
-            let bias = bias.map(|b| &b[some.clone()]);
-            for start in (0..depth).step_by(part) {
-                let (end, first) = ((start + part).min(depth), start / DEEP);
-                let (steps, last) = ((end - start).div_ceil(DEEP), end == depth);
-                let behind = panel.wrapping_add(steps * 2 * TILE);
+        // A part of the input stays in the second cache for all columns; a panel of the weight in the nearest for all rows.
+        for start in (0..depth).step_by(part) {
+            let (end, first) = ((start + part).min(depth), start / DEEP);
+            let (steps, last) = ((end - start).div_ceil(DEEP), end == depth);
+            let behind = panel.wrapping_add(steps * 2 * TILE);
+            let (into, bias) = if start == 0 { (into, bias) } else { (Into::Add, None) };
+            for n in cols.clone().step_by(BLOCK) {
+                let some = n..(n + BLOCK).min(cols.end);
+                let bias = bias.map(|b| &b[some.clone()]);
                 // SAFETY: the panel holds as much depth, and a rank more; ranges are the matrices'.
                 unsafe {
                     amx.pack(way, w, some.clone(), start..end, alpha, panel);
@@ -157,27 +159,16 @@ impl Op for Multiply<'_, '_> {
                     }
                 }
                 for row in rows.clone().step_by(BLOCK) {
-                    let at = row - rows.start;
-                    let mut out = Out {
-                        tile: &mut *tile,
-                        rows: row..(row + BLOCK).min(rows.end),
-                        cols: some.start - cols.start..some.end - cols.start,
-                    };
-                    // Where all depth fits into the panel, the sums stay in the nearest cache, too.
-                    let block = sums.wrapping_add(if part >= depth { 0 } else { at * BLOCK });
+                    let block = row..(row + BLOCK).min(rows.end);
+                    let mut out = Out { tile: &mut *tile, rows: block, cols: some.start - cols.start..some.end - cols.start };
                     let (mut runs, mut count) = ([Run { a: x.bands(row, first, steps), b: panel, steps }; 2], 1);
                     if let (Some((_, narrow)), true) = (&low, last) {
-                        (runs[1], count) = (Run { a: narrow.bands(at, 0, 1), b: behind, steps: 1 }, 2);
+                        (runs[1], count) = (Run { a: narrow.bands(row - rows.start, 0, 1), b: behind, steps: 1 }, 2);
                     }
-                    if last {
-                        out.fetch();
-                    }
-                    // SAFETY: the panel and both inputs' tiles are there, and a block of 32 rows in the sums, which the first part fills.
-                    unsafe { amx.multiply(&runs[..count], block, BLOCK * 4, start == 0) };
-                    if last {
-                        // SAFETY: the block was filled just before.
-                        out.put(unsafe { &*block.cast() }, bias, into);
-                    }
+                    out.fetch();
+                    // SAFETY: the panel and both inputs' tiles are there.
+                    unsafe { amx.multiply(&runs[..count], sums.0.as_mut_ptr().cast(), BLOCK * 4, true) };
+                    out.put(&sums.0, bias, into);
                 }
             }
         }

@@ -76,13 +76,6 @@ fn part_of(room: &[u8], len: usize) -> Option<Range<usize>> {
     (room.len() >= end).then_some(start..end)
 }
 
-/// Rows and columns of a tile of results that is computed in tiles, where a product has so much depth.
-#[cfg(target_arch = "x86_64")]
-fn tile_of_tiles(tokens: usize, depth: usize) -> (usize, usize) {
-    let rows = tokens.next_multiple_of(32).min(amx::ROWS);
-    (rows, (8 * WORK / (rows * depth).max(1)).next_multiple_of(32).clamp(32, 256))
-}
-
 /// Columns of a backward tile: those of a wide block, or `free` ones where blocks are narrow.
 fn backward_cols(w: &Matrix<'_>, free: usize) -> usize {
     if w.ty.block_len() > 64 { linear::BACKWARD_COLS } else { free }
@@ -104,6 +97,14 @@ impl Cpu {
             return None;
         }
         crate::simd::amx::Amx::detect()
+    }
+
+    /// Rows and columns of a tile of results that is computed in tiles, where a result has so many columns: a few pieces for each thread. The more columns a
+    /// piece has, the more often it uses its part of the input.
+    #[cfg(target_arch = "x86_64")]
+    fn tile_of_tiles(&self, tokens: usize, width: usize) -> (usize, usize) {
+        let cols = width.div_ceil(3 * self.pool().threads()).next_multiple_of(32).clamp(32, 256);
+        (tokens.next_multiple_of(32).min(amx::ROWS), cols)
     }
 
     /// The same for attention.
@@ -154,7 +155,7 @@ impl Kernels for Cpu {
     fn linear_tile(&self, tokens: usize, w: &Matrix<'_>) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
-            return tile_of_tiles(tokens, w.cols);
+            return self.tile_of_tiles(tokens, w.rows);
         }
         #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
         if let Some(form) = panels::form(self, Product::Forward, tokens, w) {
@@ -171,7 +172,7 @@ impl Kernels for Cpu {
         #[cfg(target_arch = "x86_64")]
         if self.tiles_for(tokens).is_some() {
             // Wide blocks stay whole: where memory to round in is missing, blocks are decoded as a whole.
-            let (rows, cols) = tile_of_tiles(tokens, w.rows);
+            let (rows, cols) = self.tile_of_tiles(tokens, w.cols);
             return (rows, backward_cols(w, cols));
         }
         let cols = backward_cols(w, 64);
