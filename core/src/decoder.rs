@@ -108,6 +108,7 @@ impl<T: Target> Decoder<T> {
         }
         let before = self.position;
         let mut left = ids.len();
+        self.target.step(true);
         let passes = ids.chunks(self.layout.request.batch).try_for_each(|ids| {
             left -= ids.len();
             self.pass(model, ids, left == 0)
@@ -116,6 +117,7 @@ impl<T: Target> Decoder<T> {
             self.head(model)?;
             self.target.read(self.layout.logits, bytemuck::cast_slice_mut(logits))
         });
+        self.target.step(false);
         if result.is_err() {
             self.position = before;
         }

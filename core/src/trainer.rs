@@ -287,7 +287,7 @@ impl<T: Target> Trainer<T> {
     /// As [`score`](Self::score), and [`Error::BadShape`] unless the trunk's output has a row a token.
     pub fn score_from(&mut self, trunk: Trunk<'_>, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32]) -> Result<usize> {
         let dropout = core::mem::replace(&mut self.dropout, 0.0);
-        let result = self.run_forward(trunk, model, batch, logprobs, false);
+        let result = self.within(|trainer| trainer.run_forward(trunk, model, batch, logprobs, false));
         self.dropout = dropout;
         self.pass = (0, 0);
         result
@@ -318,9 +318,17 @@ impl<T: Target> Trainer<T> {
         }
         self.target.set(Slot::DROP_LOW, seed as u32);
         self.target.set(Slot::DROP_HIGH, (seed >> 32) as u32);
-        let correct = self.run_forward(trunk, model, batch, logprobs, true)?;
+        let correct = self.within(|trainer| trainer.run_forward(trunk, model, batch, logprobs, true))?;
         self.pass = (batch.ids.len(), batch.target_ids.len());
         Ok(correct)
+    }
+
+    /// A step of the target.
+    fn within<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        self.target.step(true);
+        let result = f(self);
+        self.target.step(false);
+        result
     }
 
     fn run_forward(&mut self, trunk: Trunk<'_>, model: &Model<'_>, batch: &Batch<'_>, logprobs: &mut [f32], keep: bool) -> Result<usize> {
@@ -437,6 +445,10 @@ impl<T: Target> Trainer<T> {
     /// # Errors
     /// [`Error::BadBatch`] where no forward pass came before, [`Error::BadShape`] unless there is one coefficient a target; those of the target.
     pub fn backward(&mut self, model: &Model<'_>, coef: &[f32]) -> Result<()> {
+        self.within(|trainer| trainer.run_backward(model, coef))
+    }
+
+    fn run_backward(&mut self, model: &Model<'_>, coef: &[f32]) -> Result<()> {
         let (tokens, targets) = core::mem::take(&mut self.pass);
         if tokens == 0 {
             return Err(Error::BadBatch { what: "a backward pass needs the forward pass before it" });

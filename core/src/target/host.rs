@@ -375,6 +375,10 @@ impl<X: Kernels> Target for Host<'_, X> {
         Ok(())
     }
 
+    fn step(&mut self, running: bool) {
+        self.exec.hold(running);
+    }
+
     fn lend(&mut self, scratch: Buf) {
         self.scratch = scratch;
         self.keep_form(Buf::EMPTY, Form::NONE);

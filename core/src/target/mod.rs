@@ -258,6 +258,8 @@ pub struct AdamWBufs {
 /// # Errors
 /// All operations refuse handles that leave their region, overlap what they write, or have the wrong length.
 pub trait Target {
+    /// A step begins, or is over: between its operations the target's threads need not go to sleep. Steps do not nest.
+    fn step(&mut self, _running: bool) {}
     /// Sets a value that operations read when they run.
     fn set(&mut self, slot: Slot, bits: u32);
     /// Reads it back.

@@ -10,6 +10,9 @@ use core::ops::Range;
 pub trait Executor: Sync {
     /// Calls `work` with every number below `pieces`, in any order, on any threads, and returns when all are done. Allocates nothing.
     fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync));
+
+    /// Runs will follow each other closely from now on, or no more: threads need not go to sleep between them.
+    fn hold(&self, _on: bool) {}
 }
 
 /// One after the other, on the caller's thread.

@@ -17,8 +17,9 @@ use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
-/// A worker's or a waiting caller's turns in a loop before it sleeps: some tens of microseconds, the length of the gap between two
-/// operations of a step.
+/// Turns in a loop before a worker sleeps while nobody holds the pool: a few microseconds.
+const IDLE_SPINS: u32 = 60;
+/// The same within a step, and of a caller who waits for others: some tens of microseconds, longer than most gaps between two operations.
 const SPINS: u32 = 1000;
 
 const OPEN: u64 = 1 << 31;
@@ -48,7 +49,10 @@ struct Shared {
     /// Workers that have begun to serve.
     begun: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    spins: u32,
+    /// Steps that are running: see [`Pool::hold`].
+    held: AtomicUsize,
+    /// Whether a thread that spins takes nobody's core.
+    spin: bool,
 }
 
 // SAFETY: `job` is written only by the one caller that holds `busy`, while the gate is closed with nobody inside, and read only by threads
@@ -82,8 +86,9 @@ impl Pool {
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             begun: AtomicUsize::new(0),
             panic: Mutex::new(None),
+            held: AtomicUsize::new(0),
             // Spinning takes a core away from someone who could work where there are more threads than cores.
-            spins: if threads > cores { 0 } else { SPINS },
+            spin: threads <= cores,
         });
         let mut pool = Pool { shared, busy: AtomicBool::new(false), workers: Vec::with_capacity(threads - 1) };
         for index in 0..threads - 1 {
@@ -125,6 +130,16 @@ impl Pool {
         match (result, other) {
             (Err(payload), _) | (Ok(()), Some(payload)) => resume_unwind(payload),
             (Ok(()), None) => (),
+        }
+    }
+
+    /// A step begins, or is over: only between the runs of a step do workers stay awake for longer than a few microseconds. Every call with `true` needs one
+    /// with `false`.
+    pub fn hold(&self, on: bool) {
+        if on {
+            self.shared.held.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.shared.held.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -202,7 +217,7 @@ impl Shared {
         let mut gate = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
         let mut spins = 0;
         while gate & INSIDE > 0 {
-            if spins < self.spins {
+            if self.spin && spins < SPINS {
                 spins += 1;
                 core::hint::spin_loop();
             } else {
@@ -228,7 +243,7 @@ impl Shared {
                     spins = 0;
                     self.serve_run(index);
                 }
-            } else if spins < self.spins {
+            } else if self.spin && (spins < IDLE_SPINS || spins < SPINS && self.held.load(Ordering::Relaxed) > 0) {
                 spins += 1;
                 core::hint::spin_loop();
             } else {
@@ -303,6 +318,23 @@ mod tests {
             thread::sleep(core::time::Duration::from_millis(2));
             assert!(counts(&pool, 64).iter().all(|&n| n == 1));
         }
+    }
+
+    #[test]
+    fn workers_sleep_between_steps_and_within_long_ones() {
+        let pool = Pool::new(3).unwrap();
+        for held in [false, true, false] {
+            if held {
+                pool.hold(true);
+            }
+            assert!(counts(&pool, 64).iter().all(|&n| n == 1));
+            thread::sleep(core::time::Duration::from_millis(100));
+            assert!(pool.shared.asleep.iter().all(|asleep| asleep.load(Ordering::SeqCst)), "held: {held}");
+            if held {
+                pool.hold(false);
+            }
+        }
+        assert_eq!(pool.shared.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -82,6 +82,10 @@ impl Executor for Cpu {
     fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
         self.pool.run(pieces, work);
     }
+
+    fn hold(&self, on: bool) {
+        self.pool.hold(on);
+    }
 }
 
 /// Bytes of stack that kernels touch on `threads` threads together, beyond the memories that a plan names: panels of decoded weights and blocks of
