@@ -91,6 +91,38 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn a_feedback_store_is_learnt_from_as_it_is() {
+    let home = home();
+    for (answer, edit) in [("the ring", "tea"), ("here the", "one")] {
+        home.ok(&format!("feedback add my.feedback --prompt Say --answer {} --edit {edit}", answer.replace(' ', "_")));
+    }
+    home.ok("prefer --model tiny.gguf --data my.feedback --out pairs --steps 2 --learning-rate 1e-2");
+    assert!(log(&home, "pairs")[1]["loss"].as_f64() < log(&home, "pairs")[0]["loss"].as_f64());
+    home.ok("prefer --method kto --model tiny.gguf --data my.feedback --out ratings --steps 2");
+    home.ok("tune --model tiny.gguf --data my.feedback --out liked --steps 2");
+    home.fails(1, "prefer --method kto --model tiny.gguf --data chat.jsonl --out none", &["ratings"]);
+}
+
+#[test]
+fn tuning_on_in_place_keeps_every_adapter_and_goes_back_to_any() {
+    let home = home();
+    let prefer = "prefer --model tiny.gguf --data pairs.jsonl --out run --steps 1 --learning-rate 1e-2";
+    home.ok(prefer);
+    let first = home.read("run/adapter.attune");
+    home.ok(&format!("{prefer} --init-adapter run --force"));
+    let second = home.read("run/adapter.attune");
+    assert_ne!(first, second);
+    assert_eq!(home.json("adapter rollback run --list")["versions"], json!([1]));
+    assert_eq!(home.json("adapter rollback run"), json!({ "restored": 1, "kept_as": 2 }));
+    assert_eq!(home.read("run/adapter.attune"), first);
+    home.ok("adapter rollback run --to 2");
+    assert_eq!(home.read("run/adapter.attune"), second);
+    home.fails(1, "adapter rollback run --to 77", &["1, 2, 3", "77"]);
+    home.ok("tune --model tiny.gguf --data chat.jsonl --out tuned --steps 1 --init-adapter run");
+    assert_eq!(home.json("adapter rollback tuned --list")["versions"], json!([1]), "what tuning started from");
+}
+
+#[test]
 fn threads_do_not_change_the_adapter() {
     let home = home();
     let run = |threads: usize| {

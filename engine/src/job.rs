@@ -7,14 +7,16 @@
 //! RUN/trunk.cache      with --layers: what the layers below give for each example, until the run is done
 //! RUN/reference.cache  of a run on preferences: the reference's log-probabilities, until the run is done
 //! RUN/adapter.attune   the adapter
+//! RUN/versions/        adapters that were there before: what tuning started from, and what an overwritten run left
 //! RUN/report.html      curves, memory, samples
 //! ```
 
-use crate::adapter::{Adapter, hex};
+use crate::adapter::{Adapter, RUN_FILE, hex};
 use crate::checkpoint::{self, Saved};
-use crate::data::{Dataset, Message, Passage, Record};
+use crate::data::{Dataset, Message, Objective, Passage, Record};
 use crate::encode;
 use crate::error::{Error, Result};
+use crate::feedback::{self, ExampleOptions};
 use crate::files::replace;
 use crate::memory::Meter;
 use crate::model::Model;
@@ -23,6 +25,8 @@ use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner}
 use crate::session::{GenerateOptions, Session, SessionOptions};
 use crate::template::MaskOptions;
 use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
+use crate::versions;
+use attune_core::objective::Data;
 use attune_core::rng;
 use attune_core::sampler::Sampling;
 use chrono::{DateTime, Local, SecondsFormat};
@@ -164,7 +168,7 @@ impl Job {
     /// Files that cannot be read, options outside their range, a folder that is in use.
     pub fn create(folder: impl Into<PathBuf>, config: Config, force: bool) -> Result<Job> {
         let model = Model::open(&config.model)?;
-        let data = Arc::new(Dataset::open(&config.data)?);
+        let data = Arc::new(open_data(&config.data, &config)?);
         Self::create_with(folder, config, model, data, force)
     }
 
@@ -187,6 +191,13 @@ impl Job {
             return Err(Error::RunFolder { path: folder, reason: reason.into() });
         }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        if let Some(version) = versions::keep(&folder)? {
+            // Tuning on from what it overwrites.
+            let own = |path: &PathBuf| [folder.clone(), folder.join(RUN_FILE)].iter().any(|here| same(here, path));
+            if config.init_adapter.as_ref().is_some_and(own) {
+                config.init_adapter = Some(std::path::absolute(versions::path(&folder, version)).map_err(Error::io(&folder))?);
+            }
+        }
         for old in ["log.jsonl", "report.html", "adapter.attune", TRUNK, REFERENCE] {
             remove(&folder.join(old))?;
         }
@@ -199,7 +210,7 @@ impl Job {
         config.data_fingerprint = train.fingerprint();
         config.began = Local::now().fixed_offset().to_rfc3339_opts(SecondsFormat::Secs, true);
         let model = at(&folder, &config, model)?;
-        let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
+        let eval = config.eval_data.as_ref().map(|path| open_data(path, &config)).transpose()?.map(Arc::new);
         config.options.evaluates = eval.is_some() || config.eval_split > 0.0;
         let text = serde_json::to_string_pretty(&config).map_err(|e| Error::io(&folder)(e.into()))?;
         write_whole(&folder.join("config.json"), &text)?;
@@ -214,7 +225,7 @@ impl Job {
         let folder = folder.into();
         let config = read_config(&folder)?;
         let model = Model::open(&config.model)?;
-        let train = Arc::new(Dataset::open(&config.data)?);
+        let train = Arc::new(open_data(&config.data, &config)?);
         Self::resume_with(folder, config, model, train, threads)
     }
 
@@ -235,7 +246,7 @@ impl Job {
         }
         config.options.threads = threads.unwrap_or(config.options.threads);
         let model = at(&folder, &config, model)?;
-        let eval = config.eval_data.as_ref().map(Dataset::open).transpose()?.map(Arc::new);
+        let eval = config.eval_data.as_ref().map(|path| open_data(path, &config)).transpose()?.map(Arc::new);
         Ok(Job { folder, config, model, train, eval, resume: true })
     }
 
@@ -329,6 +340,17 @@ impl Job {
         Ok((Box::new(PreferenceTuner::new(&self.model, train, held_out, options, prefer, start)?), counts, skipped))
     }
 
+    /// What tuning starts from can be gone back to, wherever it came from.
+    fn keep_start(&self, start: Option<&Adapter>) -> Result<()> {
+        let own = |path: &PathBuf| path.parent().is_some_and(|folder| same(folder, &self.folder.join("versions")));
+        match start {
+            Some(start) if !self.resume && !self.config.init_adapter.as_ref().is_some_and(own) => {
+                versions::keep_adapter(&self.folder, start).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoint")
     }
@@ -343,6 +365,7 @@ impl Job {
             Some(path) => Some(Adapter::open(path, &self.model.base()?)?),
             None => None,
         };
+        self.keep_start(start.as_ref())?;
         let mut samples = Vec::new();
         let (mut tuner, data, skipped) = self.learner(start.as_ref(), &mut meter, &mut samples, &mut listen)?;
         // Before a checkpoint's parameters take the place of those that tuning started from.
@@ -623,6 +646,39 @@ fn at(folder: &Path, config: &Config, model: Model) -> Result<Model> {
         reason: format!("\"began\": expected a moment like 2026-05-01T12:00:00Z, found {:?} ({e})", config.began),
     })?;
     Ok(model.with_now(began))
+}
+
+/// Data for a run: a file of examples, or a feedback store, of which the examples are built that the run's method learns from.
+///
+/// # Errors
+/// A file that is neither, or a store that gives none.
+pub fn open_data(path: &Path, config: &Config) -> Result<Dataset> {
+    if !feedback::is_store(path) {
+        return Ok(Dataset::open(path)?);
+    }
+    let objective = match &config.preference {
+        None => Objective::Supervised,
+        Some(preference) => match preference.method()?.data() {
+            Data::Pairs => Objective::Preference,
+            Data::Ratings => Objective::Rating,
+            Data::Rankings => Objective::Ranking,
+        },
+    };
+    let examples = feedback::Examples::build(path, objective, &ExampleOptions::default())?;
+    let report = examples.report();
+    if examples.is_empty() {
+        let reason = format!("it gives no {objective:?} examples; attune feedback check says what is there");
+        return Err(Error::NothingToLearn { name: path.display().to_string(), records: report.counts.entries, reason });
+    }
+    if report.contradiction_count > 0 {
+        tracing::warn!("{}: {} contradictions; attune feedback check lists them", path.display(), report.contradiction_count);
+    }
+    Ok(Dataset::from_bytes(examples.lines()?)?)
+}
+
+/// Whether two paths are one place.
+fn same(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
 }
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {

@@ -30,7 +30,7 @@
 //!
 //! # [`plan`] and [`memory`]: memory before it is taken, and as it is
 //!
-//! # [`adapter`] and [`checkpoint`]: files
+//! # [`adapter`], [`checkpoint`] and [`versions`]: files
 //!
 //! # [`bench`]: how fast it is, and what the machine could do
 
@@ -57,6 +57,7 @@ pub mod session;
 pub mod template;
 pub mod tokenizer;
 pub mod tuner;
+pub mod versions;
 
 pub use attune_core as core;
 pub use attune_cpu::Precision;

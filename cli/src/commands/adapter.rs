@@ -1,11 +1,11 @@
-//! `attune adapter import|export|inspect`: adapters in and out.
+//! `attune adapter import|export|inspect|rollback`: adapters in and out, and back to an earlier one.
 
 use super::inspect::show_adapter;
 use crate::args::{AdapterArg, adapter};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use attune::Model;
-use attune::adapter::{Description, describe};
+use attune::adapter::{Description, RUN_FILE, describe};
+use attune::{Model, versions};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub(crate) enum Adapter {
     Export(Export),
     /// Show what an adapter says about itself
     Inspect(Inspect),
+    /// Bring an earlier adapter of a run folder back: what tuning started from, or what an overwritten run left
+    Rollback(Rollback),
 }
 
 /// Turn an adapter of any form into a native file.
@@ -66,6 +68,38 @@ pub(crate) struct Inspect {
     path: PathBuf,
 }
 
+/// Bring an earlier adapter back. What it replaces becomes a version too.
+#[derive(Args)]
+pub(crate) struct Rollback {
+    /// The run folder
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Which version [default: the newest]
+    #[arg(long, value_name = "N")]
+    to: Option<u64>,
+    /// Only say which there are
+    #[arg(long, conflicts_with = "to")]
+    list: bool,
+}
+
+impl Rollback {
+    fn run(&self, out: &Output) -> Outcome {
+        if self.list {
+            let numbers = versions::list(&self.run)?;
+            if out.json {
+                return out.json(&serde_json::json!({ "versions": numbers }));
+            }
+            return numbers.iter().try_for_each(|&n| out.line(versions::path(&self.run, n).display()));
+        }
+        let done = versions::rollback(&self.run, self.to)?;
+        if out.json {
+            return out.json(&done);
+        }
+        let kept = done.kept_as.map_or_else(String::new, |n| format!("; the one before is version {n} now"));
+        out.line(format!("{} is version {} again{kept}", self.run.join(RUN_FILE).display(), done.restored))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// A folder with adapter_config.json and adapter_model.safetensors
@@ -88,6 +122,7 @@ impl Adapter {
         match self {
             Adapter::Import(import) => write(out, &import.path, &import.model, import.any_base, Format::Native, &import.out),
             Adapter::Export(export) => write(out, &export.path, &export.model, export.any_base, export.format, &export.out),
+            Adapter::Rollback(rollback) => rollback.run(out),
             Adapter::Inspect(inspect) => {
                 let description = describe(&inspect.path)?;
                 if out.json { out.json(&description) } else { show_adapter(out, &description) }

@@ -16,7 +16,7 @@ pub(crate) struct Prefer {
     /// [default: dpo]
     #[arg(long, value_name = "METHOD", help_heading = "Preferences")]
     method: Option<String>,
-    /// JSON lines or a JSON array: prompt/chosen/rejected, prompt/completion/label, prompt/completions best first, or the same as messages or ids
+    /// JSON lines or a JSON array: prompt/chosen/rejected, prompt/completion/label, prompt/completions best first, or the same as messages or ids; or a feedback store
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     data: Option<PathBuf>,
     /// What answers are measured against: the adapter that tuning starts from, or the adapter switched off [default: init]

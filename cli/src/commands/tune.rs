@@ -7,7 +7,6 @@ use crate::output::{Output, duration, list, thousands};
 use crate::progress::Progress;
 use crate::size;
 use attune::Model;
-use attune::data::Dataset;
 use attune::job::{self, Config, Event, Job};
 use attune::tuner::{EvalLog, StepLog};
 use clap::Args;
@@ -145,7 +144,7 @@ impl RunArgs {
             return Err(Failure::Usage(reason));
         }
         let model = Model::open(self.model.as_ref().unwrap_or(&config.model))?;
-        let data = Arc::new(Dataset::open(data.unwrap_or(&config.data))?);
+        let data = Arc::new(job::open_data(data.unwrap_or(&config.data), &config)?);
         Ok(Job::resume_with(self.out.clone(), config, model, data, Some(self.compute.threads))?)
     }
 }

@@ -75,6 +75,19 @@ impl Examples {
     }
 }
 
+impl Examples {
+    /// The same lines in memory, for a run.
+    pub(crate) fn lines(&self) -> Result<Vec<u8>, Error> {
+        let text = (0..self.len()).any(|index| !self.is_ids(index));
+        let mut lines = Vec::new();
+        for index in (0..self.len()).filter(|&index| !(text && self.is_ids(index))) {
+            lines.extend_from_slice(record_to_value(&self.record(index)?).to_string().as_bytes());
+            lines.push(b'\n');
+        }
+        Ok(lines)
+    }
+}
+
 impl Reader {
     /// Writes every entry that is left as a line, as [`Entry::to_json`] has it: what [`Store::import`] reads.
     ///

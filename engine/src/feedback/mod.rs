@@ -30,3 +30,11 @@ pub use judge::{Contradiction, ContradictionKind, Signal};
 pub use read::{Damage, Place, Reader};
 pub use rewrite::{Erase, Erased};
 pub use store::{Durability, Store, StoreOptions, WhenFull};
+
+/// Whether a file begins as a store does.
+#[must_use]
+pub fn is_store(path: &std::path::Path) -> bool {
+    let mut magic = [0; frame::MAGIC.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
+    read.is_ok() && magic == frame::MAGIC
+}
