@@ -62,7 +62,8 @@ fn a_run_folder_holds_everything_of_the_run() {
 #[test]
 fn every_kind_of_preference_is_taken_as_ids_without_a_tokenizer() {
     let home = home();
-    for (method, data) in [("dpo", "ids"), ("orpo", "ids"), ("simpo", "ids"), ("cpo", "ids"), ("kto", "ratings"), ("plackett_luce", "rankings")]
+    for (method, data) in
+        [("dpo", "ids"), ("orpo", "ids"), ("simpo", "ids"), ("cpo", "ids"), ("kto", "ratings"), ("plackett_luce", "rankings")]
     {
         let flags = "--steps 6 --batch-size 2 --gradient-accumulation 1 --learning-rate 1e-2 --no-shuffle";
         home.ok(&format!("prefer --method {method} --model bare.gguf --data {data}.jsonl --out {method} {flags}"));

@@ -54,7 +54,9 @@ impl Golden {
         let ints = |v: &Value| v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap()).collect::<Vec<_>>();
         let (lengths, prompts) = (ints(&batch["lengths"]), ints(&batch["prompt_lengths"]));
         let ids = batch["input_ids"].as_array().unwrap().iter().map(ints);
-        ids.zip(lengths.iter().zip(prompts)).map(|(ids, (&n, p))| (ids[..p as usize].to_vec(), ids[p as usize..n as usize].to_vec())).collect()
+        ids.zip(lengths.iter().zip(prompts))
+            .map(|(ids, (&n, p))| (ids[..p as usize].to_vec(), ids[p as usize..n as usize].to_vec()))
+            .collect()
     }
 
     fn pairs(&self) -> String {
@@ -122,7 +124,8 @@ impl Golden {
         let options: &[(usize, bool)] = if gradients.is_some() { &[(8, true), (8, false), (1, true), (1, false)] } else { &[(8, true)] };
         for &(batch, share_prompts) in options {
             let prefer = PreferOptions { share_prompts, reference: Reference::Base, ..prefer.clone() };
-            let what = format!("{} {} {:?}, {batch} at once, shared: {share_prompts}", self.path.display(), prefer.method, prefer.loss_type);
+            let what =
+                format!("{} {} {:?}, {batch} at once, shared: {share_prompts}", self.path.display(), prefer.method, prefer.loss_type);
             let (found, grads) = self.gradients(lines, &prefer, batch);
             assert!((found - loss).abs() < 1e-5 * loss.abs().max(1.0), "{what}: loss {found}, expected {loss}");
             for (name, start, want) in gradients.map(|name| self.expected_gradients(name)).unwrap_or_default() {
@@ -184,7 +187,8 @@ fn orpo_agrees_with_trl_in_both_forms() {
 fn simpo_and_cpo_agree_with_trl() {
     for golden in Golden::all() {
         let (pairs, simpo) = (golden.pairs(), &golden.expected["simpo"]);
-        let options = |alpha| PreferOptions { beta: Some(2.0), simpo_gamma: Some(1.0), cpo_alpha: Some(alpha), ..PreferOptions::new("simpo") };
+        let options =
+            |alpha| PreferOptions { beta: Some(2.0), simpo_gamma: Some(1.0), cpo_alpha: Some(alpha), ..PreferOptions::new("simpo") };
         golden.check(&pairs, &options(0.0), number(&simpo["loss"]), Some("simpo"));
         golden.check(&pairs, &options(1.0), number(&simpo["cpo_simpo_alpha1"]), None);
     }

@@ -68,7 +68,9 @@ impl Answers {
             member.labels.truncate(end);
             match first_target(member) {
                 None => return Err("an answer has no token to learn".into()),
-                Some(0) => return Err("the prompt has no tokens, so that nothing predicts the answer's first one; give it at least one".into()),
+                Some(0) => {
+                    return Err("the prompt has no tokens, so that nothing predicts the answer's first one; give it at least one".into());
+                }
                 Some(_) => {}
             }
         }
@@ -147,13 +149,7 @@ fn first_target(encoded: &Encoded) -> Option<usize> {
     encoded.labels.iter().position(|&label| label != IGNORE)
 }
 
-fn member(
-    model: &Model,
-    prompt: &Passage,
-    completion: Passage,
-    tools: Option<&serde_json::Value>,
-    mask: &MaskOptions,
-) -> Result<Encoded> {
+fn member(model: &Model, prompt: &Passage, completion: Passage, tools: Option<&serde_json::Value>, mask: &MaskOptions) -> Result<Encoded> {
     match (prompt, completion) {
         (Passage::Ids(prompt), Passage::Ids(completion)) => {
             let labels: Vec<i32> = prompt.iter().map(|_| IGNORE).chain(completion.iter().map(|&id| id as i32)).collect();

@@ -111,7 +111,8 @@ impl PreferenceExamples {
             return Err(Error::NothingToLearn { name, records, reason });
         }
         if matches!(&self.method, Method::Kto(kto) if kto.needs_divergence()) && self.usable.len() < 2 {
-            let reason = "kto weighs each answer against another example's, and there is one alone; add a second, or take apo_zero_unpaired";
+            let reason =
+                "kto weighs each answer against another example's, and there is one alone; add a second, or take apo_zero_unpaired";
             return Err(Error::NothingToLearn { name, records, reason: reason.into() });
         }
         Ok(())

@@ -28,9 +28,7 @@ use crate::data::Position;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use crate::tuner::{
-    EvalLog, EvalPreferenceLog, Examples, Machine, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all,
-};
+use crate::tuner::{EvalLog, EvalPreferenceLog, Examples, Machine, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all};
 use attune_core::objective::{Method, Total};
 use attune_core::trainer::{Trunk, Update};
 use batch::{Group, Loaded};
@@ -260,7 +258,8 @@ impl PreferenceTuner {
             return Ok(());
         }
         let foreign = divergence(&self.method);
-        let counts = sides.map(|side| side.map_or((0, 0), |e| ((0..e.len()).map(|i| e.members(i)).sum(), if foreign { e.len() } else { 0 })));
+        let counts =
+            sides.map(|side| side.map_or((0, 0), |e| ((0..e.len()).map(|i| e.members(i)).sum(), if foreign { e.len() } else { 0 })));
         let total: usize = counts.iter().map(|(own, other): &(usize, usize)| own + other).sum();
         let identity = self.reference_identity()?;
         let kept = path.and_then(|path| reference::load(path, &identity, total));
@@ -478,9 +477,7 @@ impl PreferenceTuner {
         };
         let mut log = match (self.score_held_out()?, &guard) {
             (Some(log), _) => log,
-            (None, Some(guard)) => {
-                EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() }
-            }
+            (None, Some(guard)) => EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() },
             (None, None) => return Ok(None),
         };
         log.preference.guard_loss = guard.map(|guard| guard.loss);

@@ -27,6 +27,7 @@ fn cases() -> Vec<Case> {
     vec![
         Case { tokens: 1, segments: &[0], shares: &[], heads: heads(2, 2, 64, 0) },
         Case { tokens: 3, segments: &[0], shares: &[], heads: heads(4, 2, 32, 0) },
+        Case { tokens: 2, segments: &[0], shares: &[], heads: heads(22, 2, 32, 0) },
         Case { tokens: 5, segments: &[0], shares: &[], heads: heads(4, 2, 16, 0) },
         Case { tokens: 33, segments: &[0, 7, 31], shares: &[], heads: heads(4, 1, 64, 0) },
         Case { tokens: 70, segments: &[0], shares: &[], heads: heads(3, 3, 24, 0) },

@@ -21,6 +21,9 @@ pub(super) const BLOCK: usize = 32;
 /// Below so many tokens each one passes over the keys by itself.
 pub(super) const FEW: usize = 4;
 
+/// Query heads of a token that go over the keys together.
+const TOGETHER: usize = 8;
+
 /// Scores that are looked at together.
 const LANES: usize = 16;
 
@@ -56,15 +59,19 @@ impl Op for Forward<'_, '_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Forward { o, lse, q, kv, sight, a } = self;
-        let few = sight.first.len() < FEW;
+        if sight.first.len() < FEW {
+            for t in o.rows() {
+                for first in lse.cols().step_by(TOGETHER) {
+                    let heads = first..(first + TOGETHER).min(lse.cols().end);
+                    alone(s, (&mut *o, &mut *lse), q, kv, sight, a, t, heads);
+                }
+            }
+            return;
+        }
         for start in o.rows().step_by(BLOCK) {
             let tokens = start..(start + BLOCK).min(o.rows().end);
             for (i, h) in lse.cols().enumerate() {
-                if few {
-                    alone(s, (&mut *o, &mut *lse, i), q, kv, sight, a, tokens.clone(), h);
-                } else {
-                    block(s, (&mut *o, &mut *lse, i), q, kv, sight, a, tokens.clone(), h);
-                }
+                block(s, (&mut *o, &mut *lse, i), q, kv, sight, a, tokens.clone(), h);
             }
         }
     }
@@ -210,44 +217,54 @@ pub(super) fn held(rows: &Rows<'_>, a: &Heads) -> usize {
     rows.bytes.len() / rows.store.bytes(a.kv_heads * a.head_dim).max(1)
 }
 
+/// Each of a few tokens by itself, its query heads that share keys together: these are decoded once for all of them.
 #[inline(always)]
 fn alone<S: Simd>(
     s: S,
-    (o, lse, i): (&mut Tile<'_>, &mut Tile<'_>, usize),
+    (o, lse): (&mut Tile<'_>, &mut Tile<'_>),
     q: &[f32],
     kv: [&Rows<'_>; 2],
     sight: &Sight<'_>,
     a: &Heads,
-    tokens: Range<usize>,
-    h: usize,
+    t: usize,
+    heads: Range<usize>,
 ) {
-    let (e, kv_head) = (a.head_dim, h / (a.heads / a.kv_heads));
+    let (e, kv_head, first) = (a.head_dim, heads.start / (a.heads / a.kv_heads), lse.cols().start);
+    let outs = (heads.start - first) * e..(heads.end - first) * e;
+    let queries = &q[(t * a.heads + heads.start) * e..][..heads.len() * e];
+    let (mut softmax, mut scores) = ([Softmax::NEW; TOGETHER], [[0.0f32; BLOCK]; TOGETHER]);
     let mut room = [0.0f32; BLOCK * MAX_HEAD];
-    for t in tokens {
-        let q = &q[(t * a.heads + h) * e..][..e];
-        let out = &mut o.row(t)[i * e..][..e];
-        out.fill(0.0);
-        let mut softmax = Softmax::NEW;
-        let held = held(kv[0], a).min(held(kv[1], a));
-        for keys in key_blocks(sight, &(t..t + 1), a.window, held) {
-            let mut scores = [0.0; BLOCK];
-            let from = source(s, kv[0], keys.clone(), kv_head, e, &mut room);
+    let out = &mut o.row(t)[outs];
+    out.fill(0.0);
+    let held = held(kv[0], a).min(held(kv[1], a));
+    for keys in key_blocks(sight, &(t..t + 1), a.window, held) {
+        let from = source(s, kv[0], keys.clone(), kv_head, e, &mut room);
+        for (q, scores) in queries.chunks_exact(e).zip(&mut scores) {
+            *scores = [0.0; BLOCK];
             for (j, score) in scores[..keys.len()].iter_mut().enumerate() {
                 *score = a.scale * dot(s, q, &from.rows[j * from.stride..][..e]);
             }
-            let seen = seen_of(sight, t, a.window, &keys);
-            let shrink = softmax.take(&mut scores, seen);
+        }
+        let seen = seen_of(sight, t, a.window, &keys);
+        for (out, (scores, softmax)) in out.chunks_exact_mut(e).zip(scores.iter_mut().zip(&mut softmax)) {
+            let shrink = softmax.take(scores, seen);
             if shrink != 1.0 {
                 out.iter_mut().for_each(|x| *x *= shrink);
             }
-            let from = source(s, kv[1], keys, kv_head, e, &mut room);
+        }
+        let from = source(s, kv[1], keys, kv_head, e, &mut room);
+        for (out, scores) in out.chunks_exact_mut(e).zip(&scores) {
             for j in (0..BLOCK).filter(|&j| seen & BITS[j] != 0) {
                 axpy(s, out, scores[j], &from.rows[j * from.stride..][..e]);
             }
         }
+    }
+    for (out, softmax) in out.chunks_exact_mut(e).zip(&softmax) {
         let inverse = 1.0 / softmax.sum;
         out.iter_mut().for_each(|x| *x *= inverse);
-        lse.row(t)[i] = softmax.log();
+    }
+    for (lse, softmax) in lse.row(t)[heads.start - first..heads.end - first].iter_mut().zip(&softmax) {
+        *lse = softmax.log();
     }
 }
 
