@@ -12,7 +12,7 @@ fn log(home: &Home, run: &str) -> Vec<Value> {
 
 fn pairs(count: usize) -> String {
     let line = |i: usize| {
-        let chosen = if i % 2 == 0 { "one" } else { "tea" };
+        let chosen = if i.is_multiple_of(2) { "one" } else { "tea" };
         json!({ "prompt": format!("Say number {i}: "), "chosen": chosen, "rejected": "the one ring here the one" }).to_string()
     };
     (0..count).map(|i| line(i) + "\n").collect()

@@ -38,7 +38,7 @@ fn counted(work: impl FnOnce()) -> usize {
 
 fn lines(method: &str) -> String {
     let line = |i: u32| match method {
-        "kto" => format!("{{\"prompt_ids\": [1, 2, {i}, 9], \"completion_ids\": [{}, 4, 5], \"label\": {}}}\n", 3 + i, i % 2 == 0),
+        "kto" => format!("{{\"prompt_ids\": [1, 2, {i}, 9], \"completion_ids\": [{}, 4, 5], \"label\": {}}}\n", 3 + i, i.is_multiple_of(2)),
         "plackett_luce" => format!("{{\"prompt_ids\": [1, 2, {i}], \"completions_ids\": [[{}, 4], [5], [6, 7, 8]]}}\n", 30 + i),
         _ => format!("{{\"prompt_ids\": [1, 2, {i}, 9], \"chosen_ids\": [{}, 4, 5], \"rejected_ids\": [6, {i}]}}\n", 30 + i),
     };
