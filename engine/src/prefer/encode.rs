@@ -145,7 +145,7 @@ pub(super) fn parts(record: &Record, method: &Method) -> usize {
 }
 
 /// Where the first token stands that the loss falls on; the first of all counts too.
-fn first_target(encoded: &Encoded) -> Option<usize> {
+pub(super) fn first_target(encoded: &Encoded) -> Option<usize> {
     encoded.labels.iter().position(|&label| label != IGNORE)
 }
 

@@ -1,6 +1,6 @@
 //! A data set as a preference run uses it: which examples can be learnt from, how long they are, and each one's tokens when they are asked for.
 
-use super::encode::{Answers, parts};
+use super::encode::{Answers, first_target, parts};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -39,6 +39,8 @@ pub struct PreferenceExamples {
     contradictions: usize,
     total: Total,
     identity: [u8; 32],
+    /// Tokens of the longest prompt and of the longest answer.
+    longest: [usize; 2],
 }
 
 impl PreferenceExamples {
@@ -70,6 +72,7 @@ impl PreferenceExamples {
             contradictions: 0,
             total: Total::default(),
             identity: [0; 32],
+            longest: [0; 2],
         };
         let (mut hash, mut seen) = (Sha256::new(), HashMap::new());
         for i in (0..data.len()).filter(|&i| keep(i as u64)) {
@@ -123,6 +126,8 @@ impl PreferenceExamples {
             hash.update((member.ids.len() as u32).to_le_bytes());
             member.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
             member.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+            let prompt = first_target(member).unwrap_or(0);
+            self.longest = [self.longest[0].max(prompt), self.longest[1].max(member.ids.len() - prompt)];
         }
         self.contradictions += usize::from(contradicts(self.method.data(), answers, seen));
         self.truncated += usize::from(answers.cut);
@@ -247,11 +252,15 @@ impl PreferenceExamples {
         self.share
     }
 
+    /// Tokens of the longest prompt with the longest answer behind it, where KTO may put one to the other; else none.
+    pub(super) fn mismatched_tokens(&self) -> usize {
+        let mismatched = matches!(&self.method, Method::Kto(kto) if kto.needs_divergence());
+        if mismatched { self.longest.iter().sum::<usize>().min(self.max_length) } else { 0 }
+    }
+
     pub(super) fn sizes(&self) -> Sizes {
         let most = |of: fn(&Usable) -> u32| self.usable.iter().map(of).max().unwrap_or(0) as usize;
-        let mismatched = matches!(&self.method, Method::Kto(kto) if kto.needs_divergence());
-        // A foreign answer behind a prompt may be as long as anything may be.
-        let longest = if mismatched { self.max_length } else { most(|u| u.longest) };
+        let longest = most(|u| u.longest).max(self.mismatched_tokens());
         Sizes { longest, group: most(|u| u.tokens).max(longest), members: most(|u| u.members) }
     }
 }

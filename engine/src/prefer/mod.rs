@@ -631,7 +631,7 @@ impl Scan<'_> {
         while i < examples.len() {
             loaded.clear();
             while i < examples.len() {
-                let tokens = if self.foreign { m.options.max_length } else { examples.tokens(i) };
+                let tokens = if self.foreign { examples.mismatched_tokens() } else { examples.tokens(i) };
                 if !loaded.groups.is_empty() && loaded.tokens() + tokens > capacity {
                     break;
                 }
