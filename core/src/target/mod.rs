@@ -7,6 +7,7 @@
 //! Every operation is deterministic: an output element's value depends on its own inputs alone, never on how the work was split.
 
 pub mod host;
+pub mod kernels;
 pub mod split;
 
 use crate::Result;

@@ -8,7 +8,7 @@ use crate::simd::amx::{Amx, BLOCK, DEEP, Run, SIDE, TILE};
 use crate::simd::amx_weights::Pack;
 use crate::simd::{Op, Simd};
 use attune_core::ops::linear::Matrix;
-use attune_core::target::host::{Form, LowRank, Prepared};
+use attune_core::target::kernels::{Form, LowRank, Prepared};
 use attune_core::target::split::{Executor, Tile};
 use attune_core::target::{Into, rounded_bytes};
 use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};

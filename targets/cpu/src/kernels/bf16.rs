@@ -12,7 +12,7 @@ use crate::simd::{Bf16, Op, Simd};
 use crate::{Cpu, Isa, Precision};
 use attune_core::ops::linear::Matrix;
 use attune_core::target::Into;
-use attune_core::target::host::{Form, Prepared, Product};
+use attune_core::target::kernels::{Form, Prepared, Product};
 use attune_core::target::split::{self, Tile};
 use core::mem::MaybeUninit;
 use core::ops::Range;

@@ -8,7 +8,7 @@ use crate::simd::{Op, Rounded, Simd};
 use attune_core::ops::linear::Matrix;
 use attune_core::quant::q8::GROUP;
 use attune_core::target::Into;
-use attune_core::target::host::{Form, Prepared};
+use attune_core::target::kernels::{Form, Prepared};
 use attune_core::target::split::Tile;
 use core::mem::MaybeUninit;
 use core::ops::Range;

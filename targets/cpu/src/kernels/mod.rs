@@ -29,7 +29,7 @@ use attune_core::ops;
 use attune_core::ops::attention as core_attention;
 use attune_core::ops::linear::Matrix;
 use attune_core::spec::Activation;
-use attune_core::target::host::{Form, Kernels, Prepared, Product};
+use attune_core::target::kernels::{Form, Kernels, Prepared, Product};
 use attune_core::target::split::Tile;
 use attune_core::target::{AdamW, Heads, Into, RopeOp};
 use core::ops::Range;

@@ -13,7 +13,7 @@ use crate::{Cpu, Isa, Precision};
 use attune_core::ops::linear::Matrix;
 use attune_core::quant::q8::GROUP;
 use attune_core::target::Into;
-use attune_core::target::host::{Form, Prepared, Product};
+use attune_core::target::kernels::{Form, Prepared, Product};
 use attune_core::target::split::{self, Tile};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
