@@ -111,7 +111,7 @@ pub fn measure(path: &Path, options: &Options, mut progress: impl FnMut(&str)) -
         train_tps: None,
         train_peak_bytes: None,
         first_token_ms: None,
-        isa: Isa::detect().name(),
+        isa: Isa::chosen()?.name(),
         threads: 0,
         precision: match options.precision {
             Precision::F32 => "f32",

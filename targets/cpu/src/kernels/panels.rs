@@ -166,7 +166,9 @@ pub(super) fn forward(
     w: &Matrix<'_>,
     (bias, alpha, into): (Option<&[f32]>, f32, Into),
 ) -> bool {
-    let range = if block(prepared.form) > 1 { part(prepared.bytes, prepared.form, tokens, w.cols) } else { None };
+    // An input that another product rounded is no reason to take a weight that has no panels.
+    let takes = block(prepared.form) > 1 && !w.ty.is_float() && w.cols.is_multiple_of(GROUP);
+    let range = if takes { part(prepared.bytes, prepared.form, tokens, w.cols) } else { None };
     let Some(x) = range.and_then(|range| prepared.bytes.get(range)) else { return false };
     on(prepared.form, Forward { tile, x, w, bias, alpha, into }).is_some()
 }
