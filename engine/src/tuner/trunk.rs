@@ -203,3 +203,16 @@ fn parse(head: &[u8; HEAD], at: u64) -> Option<([u8; 32], Entry)> {
     let key: [u8; 32] = head.first_chunk().copied()?;
     (crc32fast::hash(&head[..40]) == number(40)).then_some((key, Entry { at, tokens: number(32), crc: number(36) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_see_others_have_a_key_of_their_own() {
+        let keys = [key(&[], &[1, 2, 3]), key(&[1], &[2, 3]), key(&[1, 2], &[3]), key(&[2], &[2, 3]), key(&[], &[2, 3])];
+        for (i, a) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(i + 1).all(|b| a != b), "key {i}");
+        }
+    }
+}
