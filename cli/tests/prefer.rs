@@ -81,7 +81,7 @@ fn mistakes_are_named() {
     home.fails(2, &format!("{prefer} --data pairs.jsonl --method dpo --simpo-gamma 1"), &["--simpo-gamma", "simpo"]);
     home.fails(2, &format!("{prefer} --data pairs.jsonl --beta 0"), &["beta"]);
     home.fails(1, &format!("{prefer} --data ratings.jsonl --method dpo"), &["--data", "pairs"]);
-    home.fails(1, &format!("{prefer} --force --data chat.jsonl"), &["--data", "pairs"]);
+    home.fails(1, &format!("{prefer} --data chat.jsonl"), &["--data", "pairs"]);
     let ran = home.fails(1, &format!("{prefer} --force --data pairs.jsonl --budget 1000 --json"), &["would do"]);
     let needs: Value = serde_json::from_str(&ran.stdout).unwrap();
     let fits = home.json(&format!("{prefer} --force --data pairs.jsonl --steps 1 --budget {}", needs["needs_bytes"]));

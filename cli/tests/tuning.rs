@@ -68,6 +68,17 @@ fn a_folder_with_a_run_is_not_overwritten_unasked() {
 }
 
 #[test]
+fn a_refused_run_leaves_nothing_in_the_way_of_the_next() {
+    let home = Home::new();
+    let tune = "tune --model tiny.gguf --data chat.jsonl --out run --steps 1";
+    home.fails(1, &format!("{tune} --budget 1000"), &["would do"]);
+    assert!(!home.path("run").exists());
+    home.ok(tune);
+    home.fails(1, "tune --model tiny.gguf --data chat.jsonl --out tiny.gguf", &["expected a folder, found a file"]);
+    home.fails(1, "tune --resume --out nothing", &["nothing: expected the folder of a run"]);
+}
+
+#[test]
 fn tuning_goes_on_from_an_adapter() {
     let home = Home::new();
     home.ok("tune --model tiny.gguf --data chat.jsonl --out first --steps 6 --learning-rate 1e-2 --rank 5");

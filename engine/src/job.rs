@@ -190,6 +190,9 @@ impl Job {
             let reason = "it holds a run already; go on with --resume, or overwrite it with --force, or choose another folder";
             return Err(Error::RunFolder { path: folder, reason: reason.into() });
         }
+        if folder.is_file() {
+            return Err(Error::RunFolder { path: folder, reason: "expected a folder, found a file; choose another name".into() });
+        }
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         if let Some(version) = versions::keep(&folder)? {
             // Tuning on from what it overwrites.
@@ -351,6 +354,13 @@ impl Job {
         }
     }
 
+    /// A run that was refused before it began (a budget too small, data of another kind) leaves no settings behind, so that the same command with
+    /// better options finds no run in its way. What fails here is not worth hiding the refusal for.
+    fn withdraw(&self) {
+        let _ = remove(&self.folder.join("config.json"));
+        let _ = fs::remove_dir(&self.folder); // only where nothing else is in it
+    }
+
     fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoint")
     }
@@ -367,7 +377,11 @@ impl Job {
         };
         self.keep_start(start.as_ref())?;
         let mut samples = Vec::new();
-        let (mut tuner, data, skipped) = self.learner(start.as_ref(), &mut meter, &mut samples, &mut listen)?;
+        let learner = self.learner(start.as_ref(), &mut meter, &mut samples, &mut listen);
+        if learner.is_err() && !self.resume {
+            self.withdraw();
+        }
+        let (mut tuner, data, skipped) = learner?;
         // Before a checkpoint's parameters take the place of those that tuning started from.
         tuner.begin(&self.folder, &mut |done, total| {
             let _ = listen(Event::Scoring(done, total));
@@ -631,6 +645,10 @@ learner! {
 /// A folder without a run, or with a damaged one.
 pub fn read_config(folder: &Path) -> Result<Config> {
     let path = folder.join("config.json");
+    if !path.exists() {
+        let reason = "expected the folder of a run, found no config.json in it; without --resume a run begins";
+        return Err(Error::RunFolder { path: folder.to_path_buf(), reason: reason.into() });
+    }
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let parsed = serde_json::from_str(&text).and_then(|config: Config| Ok(Config { options: serde_json::from_str(&text)?, ..config }));
     parsed.map_err(|e| Error::RunFolder { path, reason: format!("expected the settings of a run, found {e}") })

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The file system failed.
-    #[error("{path}: {doing} failed: {source}; check the space and the permissions there", path = path.display())]
+    #[error("{path}: {doing} failed: {source}; {}", advice(source), path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -89,6 +89,13 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "check the name, or begin a store with attune feedback add",
+        _ => "check the space and the permissions there",
+    }
 }
 
 impl Error {
