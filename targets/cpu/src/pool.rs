@@ -13,6 +13,7 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -21,6 +22,9 @@ use std::thread::{self, JoinHandle, Thread};
 const IDLE_SPINS: u32 = 60;
 /// The same within a step, and of a caller who waits for others: some tens of microseconds, longer than most gaps between two operations.
 const SPINS: u32 = 1000;
+
+/// More threads than any processor runs: a slip of the finger, which the system would take minutes to refuse.
+const MOST_THREADS: usize = 4096;
 
 const OPEN: u64 = 1 << 31;
 const QUIT: u64 = 1 << 30;
@@ -79,6 +83,10 @@ impl Pool {
     pub fn new(threads: usize) -> Result<Pool, Error> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores } else { threads };
+        if threads > MOST_THREADS {
+            let reason = format!("expected at most {MOST_THREADS}; 0 takes as many as the processor runs at once");
+            return Err(Error::Threads { asked: threads, source: io::Error::new(io::ErrorKind::InvalidInput, reason) });
+        }
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             next: (0..threads).map(|_| Next(AtomicUsize::new(0))).collect(),
@@ -309,6 +317,12 @@ mod tests {
                 assert!(counts(&pool, pieces).iter().all(|&n| n == 1), "{threads} threads, {pieces} pieces");
             }
         }
+    }
+
+    #[test]
+    fn absurdly_many_threads_are_refused_at_once() {
+        let error = Pool::new(100_000_000).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Threads { asked: 100_000_000, .. }), "{error}");
     }
 
     #[test]
