@@ -343,7 +343,7 @@ impl<const FIFTH: bool> Format for K<FIFTH> {
             let m = _mm512_mul_ps(_mm512_mul_ps(half(block.add(2)), _mm512_set1_ps(minimum)), _mm512_set1_ps(-1.0));
             let low = _mm512_add_ps(_mm512_mul_ps(sixteen(0.0), d), m);
             let bytes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(block.add(head + sub / 2 * 32).cast()));
-            let shifted = if sub % 2 == 0 { bytes } else { _mm512_srli_epi16::<4>(bytes) };
+            let shifted = if sub.is_multiple_of(2) { bytes } else { _mm512_srli_epi16::<4>(bytes) };
             let q = _mm512_and_si512(shifted, _mm512_set1_epi16(15));
             if !FIFTH {
                 return _mm512_permutexvar_epi16(q, table16(low, alpha));
