@@ -101,6 +101,11 @@ fn the_file_stays_within_its_bytes_and_all_layers_need_none() {
     let stats = stats.unwrap();
     assert_eq!(bits, whole);
     assert!(stats.bytes <= 4000 && stats.bytes > 48 && stats.computed > 4, "{stats:?}");
+    // The file of a run that might keep more is cut.
+    assert!(tuned(&options(), Some(&path)).1.unwrap().bytes > 4000);
+    let (bits, stats) = tuned(&small, Some(&path));
+    assert_eq!(bits, whole);
+    assert!(std::fs::metadata(&path).unwrap().len() <= 4000, "{stats:?}");
     assert_eq!(tuned(&TuneOptions { trunk_cache: 0, ..options() }, Some(&path)).1, None);
     assert_eq!(tuned(&TuneOptions { layers: None, ..options() }, Some(&path)).1, None);
 }

@@ -90,7 +90,8 @@ impl TrunkCache {
                     break;
                 };
                 let bytes = u64::from(entry.tokens) * self.width as u64 * 4;
-                if entry.at + bytes > len {
+                // An unfinished entry, or one beyond what may be kept now.
+                if entry.at + bytes > len.min(self.limit) {
                     break;
                 }
                 reader.seek_relative(bytes as i64)?;
