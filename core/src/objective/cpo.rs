@@ -11,11 +11,10 @@
 //! `alpha` shapes the reward: `(1 − e^{−α r})/α` in place of `r` (AlphaPO: Gupta et al. 2025, arXiv 2501.03884). SimPO, which TRL keeps in
 //! the same trainer, is [`simpo`](super::simpo).
 
+use super::named::named;
 use super::scalar::{hinge, logistic, square};
 use super::{Answer, Pair, PairLoss, Total, finite, not_negative, positive, smoothing};
 use crate::{Error, Result};
-use core::fmt;
-use core::str::FromStr;
 
 /// Which loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,22 +41,7 @@ impl Loss {
     }
 }
 
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Loss {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Loss::ALL
-            .into_iter()
-            .find(|loss| loss.name() == name)
-            .ok_or(Error::BadOption { option: "loss_type", expected: "sigmoid, hinge or ipo; simpo is a method of its own" })
-    }
-}
+named!(Loss, "loss_type", "sigmoid, hinge or ipo; simpo is a method of its own");
 
 /// Options, with TRL's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -26,11 +26,10 @@
 //! An answer without tokens has `d = 0` and no gradient; means over tokens take it as 0, as TRL does. TRL 1.16 reads `label_smoothing` in
 //! `robust` and `exo_pair` only and ignores it elsewhere; here `sigmoid` takes it as earlier versions of TRL did, and others refuse it.
 
+use super::named::named;
 use super::scalar::{hinge, log_sigmoid, logistic, sigmoid, sigmoid_slope, softplus, square};
 use super::{Answer, Pair, PairLoss, Total, finite, positive, smoothing};
 use crate::{Error, Result};
-use core::fmt;
-use core::str::FromStr;
 
 /// Which loss of the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,23 +98,11 @@ impl Loss {
     }
 }
 
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Loss {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Loss::ALL.into_iter().find(|loss| loss.name() == name).ok_or(Error::BadOption {
-            option: "loss_type",
-            expected: "sigmoid, hinge, ipo, ipo_sum, exo_pair, nca_pair, robust, bco_pair, sppo_hard, apo_zero, apo_down, discopop, sft \
-                       or sigmoid_norm",
-        })
-    }
-}
+named!(
+    Loss,
+    "loss_type",
+    "sigmoid, hinge, ipo, ipo_sum, exo_pair, nca_pair, robust, bco_pair, sppo_hard, apo_zero, apo_down, discopop, sft or sigmoid_norm"
+);
 
 /// How far the policy is from the reference: TRL's `f_divergence_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -144,22 +131,7 @@ impl Divergence {
     }
 }
 
-impl fmt::Display for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Divergence {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Divergence::ALL
-            .into_iter()
-            .find(|d| d.name() == name)
-            .ok_or(Error::BadOption { option: "f_divergence_type", expected: "reverse_kl, forward_kl, js_divergence or alpha_divergence" })
-    }
-}
+named!(Divergence, "f_divergence_type", "reverse_kl, forward_kl, js_divergence or alpha_divergence");
 
 /// Options, with TRL's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]

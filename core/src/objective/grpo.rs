@@ -18,11 +18,10 @@
 //! | `dr_grpo` | `Σ_i Σ_t l_t / (N · max_completion_length)` | `examples` = N |
 //! | `dapo` | `Σ_i Σ_t l_t / Σ_i T_i` of the whole update | `tokens` = `Σ T_i` of the update |
 
+use super::named::named;
 use super::policy::{Clip, check_groups, deviation, k3, mean, ratio};
 use super::{Sample, SampleLoss, Total, finite, fits, not_negative};
 use crate::{Error, Result};
-use core::fmt;
-use core::str::FromStr;
 
 /// What a token's loss is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,25 +99,6 @@ impl Level {
             Level::Sequence => "sequence",
         }
     }
-}
-
-macro_rules! named {
-    ($type:ty, $option:literal, $expected:literal) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = Error;
-
-            fn from_str(name: &str) -> Result<Self> {
-                let found = <$type>::ALL.into_iter().find(|value| value.name() == name);
-                found.ok_or(Error::BadOption { option: $option, expected: $expected })
-            }
-        }
-    };
 }
 
 named!(Loss, "loss_type", "grpo, bnpo, dr_grpo or dapo");

@@ -8,11 +8,10 @@
 //!
 //! Likes alone, or dislikes alone, are data like any other: each answer is weighed against z, not against another answer.
 
+use super::named::named;
 use super::scalar::{sigmoid, sigmoid_slope};
 use super::{Answer, AnswerLoss, Total, finite, not_negative, positive};
 use crate::{Error, Result};
-use core::fmt;
-use core::str::FromStr;
 
 /// Which loss of unpaired answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,22 +36,7 @@ impl Loss {
     }
 }
 
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Loss {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Loss::ALL
-            .into_iter()
-            .find(|loss| loss.name() == name)
-            .ok_or(Error::BadOption { option: "loss_type", expected: "kto or apo_zero_unpaired" })
-    }
-}
+named!(Loss, "loss_type", "kto or apo_zero_unpaired");
 
 /// Options, with TRL's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -23,6 +23,7 @@ pub mod grpo;
 pub mod kto;
 mod method;
 mod metrics;
+mod named;
 pub mod orpo;
 mod policy;
 pub mod ranking;

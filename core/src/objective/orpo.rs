@@ -7,11 +7,10 @@
 //! What the negative log-likelihood runs over is [`Likelihood`]: the chosen answers' tokens, as in the paper's formula, or all tokens
 //! after the first of prompt and chosen answer, as TRL computes it.
 
+use super::named::named;
 use super::scalar::{log_sigmoid, log1mexp, sigmoid};
 use super::{Answer, Pair, PairLoss, Total, finite, not_negative};
-use crate::{Error, Result};
-use core::fmt;
-use core::str::FromStr;
+use crate::Result;
 
 /// What is learnt as supervised tuning would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,22 +36,7 @@ impl Likelihood {
     }
 }
 
-impl fmt::Display for Likelihood {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Likelihood {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Likelihood::ALL
-            .into_iter()
-            .find(|l| l.name() == name)
-            .ok_or(Error::BadOption { option: "orpo_nll", expected: "completion or sequence" })
-    }
-}
+named!(Likelihood, "orpo_nll", "completion or sequence");
 
 /// Options, with TRL's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
