@@ -132,10 +132,9 @@ impl<X: Kernels> Host<'_, X> {
         let (x, b, u, y) = (cast::<f32>(x)?, cast::<f32>(b)?, cast::<f32>(u)?, cast_mut::<f32>(y)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
         let form = exec.prepare(Product::Forward, x, &m, had, room);
-        let (along, after) = addend.map_or((None, None), |a| {
-            let along = LowRank { x: u, w: matrix(&low, low_bytes), rank: low.cols, alpha: factor };
-            if exec.takes_low_rank(form, along.rank) { (Some(along), None) } else { (None, Some(a)) }
-        });
+        let along = LowRank { x: u, w: matrix(&low, low_bytes), rank: low.cols, alpha: factor };
+        let along = addend.map(|_| along).filter(|low| exec.takes_low_rank(form, low.rank));
+        let after = addend.filter(|_| along.is_none());
         let prepared = Prepared { form, bytes: room, addend: along };
         let b = bias.map(|_| b);
         let tile = exec.linear_tile(t, &m);
@@ -154,10 +153,9 @@ impl<X: Kernels> Host<'_, X> {
         let (dy, du, dx) = (cast::<f32>(dy)?, cast::<f32>(du)?, cast_mut::<f32>(dx)?);
         let (m, exec) = (matrix(w, bytes), &self.exec);
         let form = exec.prepare(Product::Backward, dy, &m, had, room);
-        let (along, after) = addend.map_or((None, None), |a| {
-            let along = LowRank { x: du, w: matrix(&low, low_bytes), rank: low.rows, alpha: factor };
-            if exec.takes_low_rank(form, along.rank) { (Some(along), None) } else { (None, Some(a)) }
-        });
+        let along = LowRank { x: du, w: matrix(&low, low_bytes), rank: low.rows, alpha: factor };
+        let along = addend.map(|_| along).filter(|low| exec.takes_low_rank(form, low.rank));
+        let after = addend.filter(|_| along.is_none());
         let prepared = Prepared { form, bytes: room, addend: along };
         let tile = exec.backward_tile(t, &m);
         split::tiles(exec, dx, w.cols, tile.0, tile.1, |mut tile| exec.linear_backward(&mut tile, dy, prepared, &m, alpha, put.1));
