@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import statistics
 import sys
 import time
@@ -20,16 +21,19 @@ TYPES = ["q4_0", "q4_k", "q8_0"]
 TRAINED = ["smollm2-135m", "qwen2.5-0.5b"]
 LENGTHS = [256, 512]
 OPENED = ("llama3.2-1b", "q4_0")
+PARTS = ["answering", "opening", "training", "preferring"]
 PROMPT, ANSWER, CONTEXT = 512, 64, 2048
 # Training steps of one program in one round.
 STEPS = 2
+# A pair of answers: tokens of each, and of the prompt that they share.
+PAIR, SHARED = 256, 128
 # What the peers say they are.
 VERSIONS = {}
 
 
 def main():
     options = arguments()
-    results = {"settings": {**settings(options), "seconds": 0, "stolen": 0.0}, "answering": [], "opening": [], "training": []}
+    results = {"settings": {**settings(options), "seconds": 0, "stolen": 0.0}, "answering": [], "opening": [], "training": [], "preferring": []}
     attune = Attune(options.attune, options.threads, options.precision)
     began, stolen = time.time(), ticks()
     try:
@@ -41,7 +45,7 @@ def main():
     except KeyboardInterrupt:
         print("interrupted: the results so far follow", file=sys.stderr)
     print(tables.page(results))
-    failed = [row for rows in (results["answering"], results["opening"], results["training"]) for row in rows if "failed" in row]
+    failed = [row for part in PARTS for row in results[part] if "failed" in row]
     for row in failed:
         print(f"failed: {row}", file=sys.stderr)
     return 1 if failed else 0
@@ -58,6 +62,8 @@ def work(attune, options):
     if "training" in options.only:
         for shape in options.trained:
             yield "training", training(attune, options, shape)
+    if "preferring" in options.only:
+        yield "preferring", [preferring(attune, options, options.trained[0])]
 
 
 def keep(options, results):
@@ -76,7 +82,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, help="measurements of each [default: 3, with --quick 2]")
     parser.add_argument("--quick", action="store_true", help="the smallest model in two types, and its training at 256 tokens")
-    parser.add_argument("--only", action="append", choices=["answering", "opening", "training"])
+    parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--shapes", type=names, help=f"[default: {','.join(SHAPES)}]")
     parser.add_argument("--types", type=names, help=f"[default: {','.join(TYPES)}]")
     parser.add_argument("--trained", type=names, help=f"[default: {','.join(TRAINED)}]")
@@ -94,7 +100,7 @@ def arguments():
     options.types = options.types or (["q4_0", "q8_0"] if quick else TYPES)
     options.trained = options.trained or (TRAINED[:1] if quick else TRAINED)
     options.lengths = options.lengths or (LENGTHS[:1] if quick else LENGTHS)
-    options.only = options.only or ["answering", "opening", "training"]
+    options.only = options.only or PARTS
     return options
 
 
@@ -241,6 +247,46 @@ def training(attune, options, shape):
         for peer in peers.values():
             peer.close()
     return rows
+
+
+def preferring(attune, options, shape):
+    """A step of DPO on a pair of answers to one prompt: Attune, TRL's trainer in f32 and bf16, computing its reference as it goes and beforehand."""
+    row = {"shape": shape, "tokens": 2 * PAIR, "shared": SHARED, "attune": [], "trl": {}}
+    note(f"preferring: {shape}, pairs of 2 x {PAIR} tokens that share {SHARED}")
+    peers = {}
+    try:
+        model = attune.write(options.cache, shape, options.train_type)
+        for dtype in ["float32", "bfloat16"]:
+            peers[dtype] = Worker(options.torch_python, "torch_worker.py", options.threads)
+            VERSIONS.update(peers[dtype].ask("load", shape=shape, dtype=dtype, rank=options.rank, threads=options.threads)["versions"])
+        for turn in range(options.rounds):
+            row["attune"].append(attune.prefer(model, list(pairs(turn, 2 * STEPS)), options.rank))
+            for dtype, peer in peers.items():
+                for precompute in (False, True):
+                    answer = peer.ask("trl_dpo", tokens=PAIR, prompt=SHARED, repeat=STEPS, precompute=precompute)
+                    VERSIONS["trl"] = answer["version"]
+                    row["trl"].setdefault(f"{dtype}, reference {'before' if precompute else 'in the step'}", []).extend(answer["seconds"])
+        row["speeds"] = {name: spread([2 * PAIR / s for s in seconds]) for name, seconds in row["trl"].items()}
+        best = lambda end: max((name for name in row["speeds"] if name.endswith(end)), key=lambda name: row["speeds"][name]["median"])
+        steps = [2 * PAIR / s for turn in row["attune"] for s in turn["seconds"]]
+        whole = [2 * PAIR * 2 * STEPS / turn["whole"] for turn in row["attune"]]
+        for what, mine, name in [("step", steps, best("before")), ("whole", whole, best("in the step"))]:
+            row[what] = {"peer_is": name, **pair(mine, [2 * PAIR / s for s in row["trl"][name]])}
+        note(f"  ratios: step {row['step']['ratio']:.2f}, whole command {row['whole']['ratio']:.2f}")
+    except Failed as error:
+        row["failed"] = str(error)
+    finally:
+        for peer in peers.values():
+            peer.close()
+    return row
+
+
+def pairs(seed, count):
+    """Pairs of random ids that share their prompt."""
+    random_ids = random.Random(seed)
+    ids = lambda n: [random_ids.randrange(1, 32000) for _ in range(n)]
+    for _ in range(count):
+        yield {"prompt_ids": ids(SHARED), "chosen_ids": ids(PAIR - SHARED), "rejected_ids": ids(PAIR - SHARED)}
 
 
 def trl(peer, tokens):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 import time
 
 # Threads of the program that was asked before go on turning for a moment until they sleep.
@@ -47,7 +48,9 @@ class Attune:
     """The command, run once for each measurement."""
 
     def __init__(self, command, threads, precision):
-        self.command = [command, "bench", "--json", "--quiet", "--threads", str(threads)]
+        self.program = command
+        self.compute = ["--json", "--quiet", "--threads", str(threads)]
+        self.command = [command, "bench", *self.compute]
         self.more = ["--precision", precision] if precision else []
 
     def write(self, cache, shape, kind):
@@ -61,6 +64,22 @@ class Attune:
         arguments += [] if first_token else ["--no-first-token"]
         arguments += [] if limits else ["--no-limits"]
         return self._json(self.command + self.more + arguments)
+
+    def prefer(self, model, pairs, rank):
+        """Seconds of each step but the first of DPO on pairs of ids, one a step, and those of the whole command: the reference and every file besides."""
+        with tempfile.TemporaryDirectory() as folder:
+            data, run = pathlib.Path(folder, "pairs.jsonl"), pathlib.Path(folder, "run")
+            data.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+            longest = max(len(pair["prompt_ids"]) + len(pair[side]) for pair in pairs for side in ("chosen_ids", "rejected_ids"))
+            arguments = ["--model", model, "--data", str(data), "--out", str(run), "--rank", str(rank), "--max-length", str(longest)]
+            arguments += ["--batch-size", "1", "--gradient-accumulation", "1", "--steps", str(len(pairs)), "--log-every", "1"]
+            began = time.perf_counter()
+            last = self._json([self.program, "prefer", "--method", "dpo", *self.compute, *self.more, *arguments])
+            whole = time.perf_counter() - began - SETTLE
+            lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+            until = [line["seconds"] for line in lines if "loss" in line]
+            steps = [b - a for a, b in zip(until, until[1:])]
+            return {"seconds": steps, "whole": whole, "planned_bytes": last["planned_bytes"], "measured_bytes": last["measured_bytes"]}
 
     def _json(self, command):
         time.sleep(SETTLE)

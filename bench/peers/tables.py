@@ -20,6 +20,7 @@ def page(results):
         (f"Answering: tokens a second, against llama.cpp (prompt of {settings['prompt']}, answer of {settings['answer']})", answering(results)),
         ("From opening the file to the first token: milliseconds, against llama.cpp", opening(results)),
         (f"Training, LoRA of rank {settings['rank']} on all seven linears: tokens a second, against PyTorch with PEFT", training(results)),
+        ("A step of DPO, a pair of answers to one prompt: tokens a second, against TRL", preferring(results)),
         ("Memory of a training step: MiB besides the base's weights", memory(results)),
         ("Share of the machine's limits (of the last round)", shares(results)),
         ("The machine's limits (of the last round)", limits(results)),
@@ -92,6 +93,17 @@ def training(results):
     return rows
 
 
+def preferring(results):
+    rows = head("model, tokens, of them shared", "", "Attune", "TRL", "ratio", "TRL's")
+    for row in results.get("preferring", []):
+        if "failed" not in row:
+            name = f"{row['shape']}, 2 x {row['tokens'] // 2}, {row['shared']}"
+            for what, words in [("step", "a step, the reference computed before"), ("whole", "the whole command with the reference; TRL's step computes it")]:
+                one = row[what]
+                rows.append(line(name, words, cell(one["attune"]), cell(one["peer"]), f"**{one['ratio']:.2f}**", one["peer_is"]))
+    return rows
+
+
 def memory(results):
     rows = head("model, tokens", "Attune", "planned", "PyTorch f32", "PyTorch bf16", "of it libraries", "ratio to the faster")
     for row in results["training"]:
@@ -140,7 +152,7 @@ def limits(results):
 
 
 def failures(results):
-    rows = [row for part in ("answering", "opening", "training") for row in results[part] if "failed" in row]
+    rows = [row for part in ("answering", "opening", "training", "preferring") for row in results[part] if "failed" in row]
     if not rows:
         return []
     return ["## What failed", "", *(f"- {row['shape']} {row.get('type', '')}: {row['failed']}" for row in rows), ""]

@@ -60,19 +60,54 @@ class Peer:
         return {"steps": steps, "peak_bytes": peak, "peak_less_weights": peak - self.weights, "grown": peak - before}
 
     def trl(self, tokens, repeat=1):
-        """Seconds of each step that TRL's trainer makes, which adds its own metrics to the loop above."""
+        """Seconds of each step that TRL's SFT trainer makes, which adds its own metrics to the loop above."""
         import datasets
+        import trl
+
+        rows = self.ids(repeat + 1, tokens).tolist()
+        return self.trained(
+            trl.SFTTrainer,
+            trl.SFTConfig,
+            datasets.Dataset.from_dict({"input_ids": rows, "labels": rows}),
+            max_steps=repeat + 1,
+            max_length=tokens,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )
+
+    def trl_dpo(self, tokens, prompt, repeat=1, precompute=False):
+        """Seconds of each step of TRL's DPO trainer: one pair of `tokens` tokens each, of which they share the first `prompt`.
+
+        With `precompute` the reference's log-probabilities are there before the first step, and their time is not among the seconds.
+        """
+        import datasets
+        import trl
+
+        class Trainer(trl.DPOTrainer):
+            def _prepare_dataset(self, dataset, *_, **__):
+                return dataset
+
+        prompts = self.ids(repeat + 1, prompt).tolist()
+        answers = {name: self.ids(repeat + 1, tokens - prompt).tolist() for name in ("chosen_ids", "rejected_ids")}
+        return self.trained(
+            Trainer,
+            trl.DPOConfig,
+            datasets.Dataset.from_dict({"prompt_ids": prompts, **answers}),
+            max_steps=repeat + 1,
+            max_length=tokens,
+            precompute_ref_log_probs=precompute,
+        )
+
+    def trained(self, trainer, config, data, **options):
+        """Seconds of each step but the first that one of TRL's trainers makes, one example a step."""
         import tempfile
         import time as clock
+
         import tokenizers
         import transformers
         import trl
 
         words = tokenizers.models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>")
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=tokenizers.Tokenizer(words), eos_token="<eos>", pad_token="<pad>"
-        )
-        rows = self.ids(repeat + 1, tokens).tolist()
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(words), eos_token="<eos>", pad_token="<pad>")
         seconds, began = [], [0.0]
 
         class Watch(transformers.TrainerCallback):
@@ -83,11 +118,9 @@ class Peer:
                 seconds.append(clock.perf_counter() - began[0])
 
         with tempfile.TemporaryDirectory() as folder:
-            settings = trl.SFTConfig(
+            settings = config(
                 output_dir=folder,
                 per_device_train_batch_size=1,
-                max_steps=repeat + 1,
-                max_length=tokens,
                 gradient_checkpointing=False,
                 bf16=False,
                 use_cpu=True,
@@ -95,16 +128,14 @@ class Peer:
                 save_strategy="no",
                 logging_strategy="no",
                 disable_tqdm=True,
-                dataset_kwargs={"skip_prepare_dataset": True},
+                **options,
             )
-            trainer = trl.SFTTrainer(
-                model=self.model,
-                args=settings,
-                train_dataset=datasets.Dataset.from_dict({"input_ids": rows, "labels": rows}),
-                processing_class=tokenizer,
-                callbacks=[Watch()],
-            )
-            trainer.train()
+            run = trainer(model=self.model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Watch()])
+            run.train()
+        if "ref" in self.model.peft_config:
+            # The DPO trainer's reference, a copy of the adapter; its next one makes its own.
+            self.model.delete_adapter("ref")
+            self.model.set_adapter("default")
         return {"seconds": seconds[1:], "version": trl.__version__}
 
     def ids(self, rows, tokens):
@@ -133,4 +164,4 @@ class Peer:
 
 if __name__ == "__main__":
     peer = Peer()
-    worker.serve({"load": peer.load, "step": peer.step, "trl": peer.trl})
+    worker.serve({"load": peer.load, "step": peer.step, "trl": peer.trl, "trl_dpo": peer.trl_dpo})
