@@ -280,6 +280,8 @@ pub enum Kv {
     Pass,
     /// From a cache, after this pass's were stored there.
     Cache(KeyValues),
+    /// From a cache, after this pass's were stored there in the rows that the buffer says, u32 `[T]`.
+    Scatter(KeyValues, Buf),
 }
 
 /// The first half: from x to x1.
@@ -301,6 +303,10 @@ fn attention<X: Target>(t: &mut X, env: &Env<'_>, layer: usize, kv: Kv, wanted: 
         Kv::Pass => KeyValues { k: b.k, v: b.v, store: Store::F32 },
         Kv::Cache(cache) => {
             t.cache_store(&cache, b.k, b.v, T, s.kv_width())?;
+            cache
+        }
+        Kv::Scatter(cache, rows) => {
+            t.cache_scatter(&cache, b.k, b.v, rows, T, s.kv_width())?;
             cache
         }
     };

@@ -151,6 +151,16 @@ impl Planner<'_> {
         Totals { adapter: self.taken[ADAPTER.index()], cache: self.taken[Region::CACHE.index()], work: self.taken[Region::WORK.index()] }
     }
 
+    fn cache(&mut self, spec: &Spec, rows: usize, store: Store) -> CacheLayout {
+        let per_half = store.bytes(rows * spec.kv_width());
+        for layer in 0..spec.layers {
+            for name in ["k_cache", "v_cache"] {
+                self.take(name, Some(layer), Region::CACHE, &[rows, spec.kv_heads, spec.head_dim], (store.name(), per_half));
+            }
+        }
+        CacheLayout { bytes: self.taken[Region::CACHE.index()], rows, store, per_half }
+    }
+
     fn frequencies(&mut self, spec: &Spec) -> [Buf; 2] {
         let half = spec.rope.dims / 2;
         let global = self.work("rope.frequencies", &[half]);
@@ -191,6 +201,47 @@ impl Planner<'_> {
     }
 }
 
+/// Keys and values of all layers, in region [`CACHE`](Region::CACHE).
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLayout {
+    /// Bytes to take.
+    pub bytes: usize,
+    /// Rows of each layer: a row a token.
+    pub rows: usize,
+    /// How they are kept.
+    pub store: Store,
+    per_half: usize,
+}
+
+impl CacheLayout {
+    /// Keys and values of a layer.
+    #[must_use]
+    pub fn kv(&self, layer: usize) -> KeyValues {
+        let half = self.per_half;
+        let part = |i: usize| Buf { region: Region::CACHE, offset: (2 * layer + i) * half.div_ceil(ALIGN) * ALIGN, len: half };
+        KeyValues { k: part(0), v: part(1), store: self.store }
+    }
+}
+
+/// Plans a cache by itself: what a trainer samples with (see [`Feed`](crate::trainer::Feed)), beside the buffers that it has anyway.
+///
+/// # Errors
+/// [`Error::BadOption`] for no rows or too many, or Q8_0 for heads that are no multiple of 32.
+pub fn cache(spec: &Spec, rows: usize, store: Store, listener: &mut dyn FnMut(&Item)) -> Result<CacheLayout> {
+    if rows == 0 || rows > 1 << 24 {
+        return Err(Error::BadOption { option: "cache", expected: "1 to 16777216 tokens" });
+    }
+    check_store(spec, store)?;
+    Ok(Planner { taken: [0; Region::COUNT], listener }.cache(spec, rows, store))
+}
+
+fn check_store(spec: &Spec, kv: Store) -> Result<()> {
+    if kv == Store::Q8_0 && !spec.head_dim.is_multiple_of(32) {
+        return Err(Error::BadOption { option: "kv type", expected: "f32 or f16, since this model's heads are no multiple of 32" });
+    }
+    Ok(())
+}
+
 /// A decoder's buffers.
 #[derive(Debug, Clone, Copy)]
 pub struct DecodeLayout {
@@ -214,17 +265,15 @@ pub struct DecodeLayout {
     pub logits: Buf,
     /// For the target: inputs of products, rounded.
     pub rounded: Buf,
-    cache: Buf,
-    per_half: usize,
+    /// Keys and values.
+    pub cache: CacheLayout,
 }
 
 impl DecodeLayout {
     /// Keys and values of a layer.
     #[must_use]
     pub fn kv(&self, layer: usize) -> KeyValues {
-        let half = self.per_half;
-        let part = |i: usize| self.cache.part((2 * layer + i) * half.div_ceil(ALIGN) * ALIGN, half);
-        KeyValues { k: part(0), v: part(1), store: self.request.kv }
+        self.cache.kv(layer)
     }
 
     /// The last row of a pass: all that the last block and the head compute. Its output takes the input's place.
@@ -246,20 +295,11 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
     if request.batch == 0 || request.batch > 1 << 16 {
         return Err(Error::BadOption { option: "batch", expected: "1 to 65536 tokens" });
     }
-    if request.kv == Store::Q8_0 && !spec.head_dim.is_multiple_of(32) {
-        return Err(Error::BadOption { option: "kv type", expected: "f32 or f16, since this model's heads are no multiple of 32" });
-    }
+    check_store(spec, request.kv)?;
     check_head(spec)?;
     let mut p = Planner { taken: [0; Region::COUNT], listener };
     let (t, d, f) = (request.batch.min(request.context), spec.width, spec.ff);
-    let per_half = request.kv.bytes(request.context * spec.kv_width());
-    let cache = Buf { region: Region::CACHE, offset: 0, len: 0 };
-    for layer in 0..spec.layers {
-        for name in ["k_cache", "v_cache"] {
-            let shape = [request.context, spec.kv_heads, spec.head_dim];
-            p.take(name, Some(layer), Region::CACHE, &shape, (request.kv.name(), per_half));
-        }
-    }
+    let cache = p.cache(spec, request.context, request.kv);
     let h = p.work("h", &[t, d]);
     let attn = p.work("attn", &[t, d]);
     let bufs = Bufs {
@@ -296,7 +336,6 @@ pub fn decode(spec: &Spec, request: &DecodeRequest, listener: &mut dyn FnMut(&It
         logits: p.work("logits", &[spec.vocab]),
         rounded: p.rounded(t, d.max(f).max(spec.q_width())),
         cache,
-        per_half,
         totals: Totals::default(),
     };
     Ok(DecodeLayout { totals: p.totals(), ..layout })

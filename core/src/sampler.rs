@@ -69,6 +69,9 @@ impl Sampling {
         if self.temperature == 0.0 {
             return Ok(likeliest(logits));
         }
+        if (self.top_k == 0 || self.top_k >= logits.len()) && self.top_p >= 1.0 && self.min_p == 0.0 {
+            return Ok(self.of_all(logits, draw));
+        }
         order.iter_mut().enumerate().for_each(|(i, o)| *o = i as u32);
         // Likelier first; equals by id, so that the order is the same everywhere.
         let by = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
@@ -107,6 +110,22 @@ impl Sampling {
         Ok(kept[kept.len() - 1])
     }
 
+    /// Where nothing is cut, the order does not matter, and nothing needs to be sorted.
+    fn of_all(&self, logits: &mut [f32], draw: u64) -> u32 {
+        let top = logits.iter().fold(f32::NEG_INFINITY, |top, &x| top.max(x));
+        logits.iter_mut().for_each(|x| *x = math::exp((*x - top) / self.temperature));
+        let total: f64 = logits.iter().map(|&w| f64::from(w)).sum();
+        let mut left = f64::from(rng::uniform(self.seed, u64::from_le_bytes(*b"sampling"), draw)) * total;
+        let mut last = 0;
+        for (i, &w) in logits.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            (left, last) = (left - f64::from(w), i);
+            if left < 0.0 {
+                break;
+            }
+        }
+        last as u32
+    }
+
     fn penalise(&self, logits: &mut [f32], history: &[u32]) {
         if self.repeat_penalty == 1.0 {
             return;
@@ -122,6 +141,20 @@ impl Sampling {
             }
         }
     }
+}
+
+/// The entropy in nats of `softmax(logits / temperature)`, before any cut.
+#[must_use]
+pub fn entropy(logits: &[f32], temperature: f32) -> f64 {
+    let top = logits.iter().fold(f32::NEG_INFINITY, |top, &x| top.max(x));
+    let (mut total, mut weighted) = (0.0f64, 0.0f64);
+    for &x in logits {
+        let z = (x - top) / temperature;
+        let w = f64::from(math::exp(z));
+        // A logit of -inf has the weight 0 and adds nothing.
+        (total, weighted) = (total + w, if w > 0.0 { weighted + w * f64::from(z) } else { weighted });
+    }
+    libm::log(total) - weighted / total
 }
 
 fn likeliest(logits: &[f32]) -> u32 {
@@ -157,6 +190,21 @@ mod tests {
             let expected = libm::exp(f64::from(x)) / total * 20_000.0;
             assert!((*c as f64 - expected).abs() < 4.0 * libm::sqrt(expected) + 1.0, "{c} draws, expected {expected}");
         }
+    }
+
+    #[test]
+    fn entropy_is_that_of_the_softmax() {
+        assert!((entropy(&[1.0; 8], 0.5) - libm::log(8.0)).abs() < 1e-6);
+        assert!(entropy(&[0.0, 1e4, f32::NEG_INFINITY], 1.0).abs() < 1e-9);
+        let (a, b) = (libm::exp(1.0) / (1.0 + libm::exp(1.0)), 1.0 / (1.0 + libm::exp(1.0)));
+        assert!((entropy(&[2.0, 0.0], 2.0) + a * libm::log(a) + b * libm::log(b)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_choice_among_all_needs_no_order_and_never_takes_what_is_impossible() {
+        let logits = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, 0.0];
+        let n = counts(PLAIN, logits, 400);
+        assert!(n[0] == 0 && n[2] == 0 && n[1] > 150 && n[3] > 150, "{n:?}");
     }
 
     #[test]

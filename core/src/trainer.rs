@@ -3,6 +3,10 @@
 //! Every objective is a pure function from target log-probabilities to a loss and `w_t = ∂loss/∂log p_t`
 //! ([`objective`](crate::objective)); a trainer knows no more of it than that.
 
+mod sample;
+
+pub use sample::Feed;
+
 use crate::arena::Buf;
 use crate::arena::Region;
 use crate::block::{self, Env, Kept, Kv, Wanted};
@@ -155,6 +159,7 @@ impl<T: Target> Trainer<T> {
         target.set(Slot::ONE, 1);
         target.lend(layout.rounded);
         target.set(Slot::UNIT, 1.0f32.to_bits());
+        target.set(Slot::COLDNESS, 1.0f32.to_bits());
         write_frequencies(&mut target, spec, divisors, layout.bufs.frequencies)?;
         let scale = Slot::scale(0);
         target.set(scale, layout.lora.shape.scale().to_bits());
@@ -273,6 +278,20 @@ impl<T: Target> Trainer<T> {
         self.target.set(Slot::scale(0), (own * scale).to_bits());
     }
 
+    /// Divides the logits of the passes that follow by a temperature, and their gradients with them: log-probabilities are those of a policy that is
+    /// sampled at it. 1 at the beginning.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] unless it is above 0.
+    pub fn set_temperature(&mut self, temperature: f32) -> Result<()> {
+        let coldness = 1.0 / temperature;
+        if !(temperature > 0.0 && coldness > 0.0 && coldness.is_finite()) {
+            return Err(Error::BadOption { option: "temperature", expected: "a number above 0" });
+        }
+        self.target.set(Slot::COLDNESS, coldness.to_bits());
+        Ok(())
+    }
+
     /// Log-probabilities of the targets, without dropout, and how many targets were the likeliest entry; no backward may follow.
     ///
     /// # Errors
@@ -379,7 +398,7 @@ impl<T: Target> Trainer<T> {
         }
         t.rms_norm(l.head[1], l.head[0], model.globals.out_norm, Rows::TARGETS, spec.width, spec.eps)?;
         for (first, chunk) in chunks(model, l) {
-            t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::UNIT, Into::Set)?;
+            t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::COLDNESS, Into::Set)?;
             if !keep {
                 t.softmax_stats(l.stats, l.logits, l.target_ids, Rows::TARGETS, first, chunk.rows)?;
                 continue;
@@ -460,7 +479,11 @@ impl<T: Target> Trainer<T> {
             return Ok(());
         }
         let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
-        t.write(l.coef, bytemuck::cast_slice(coef))?;
+        // The logits that they are the softmax of were the head's, divided by the temperature.
+        match f32::from_bits(t.slot(Slot::COLDNESS)) {
+            1.0 => t.write(l.coef, bytemuck::cast_slice(coef))?,
+            coldness => write_each(t, l.coef, targets, |i| (coef[i] * coldness).to_bits())?,
+        }
         // The normalised rows are used up; their buffer takes the head's rows of the targets.
         let (norm, [x, w, dh]) = (model.globals.out_norm, l.head);
         t.embed(w, &model.globals.head, l.target_ids, Rows::TARGETS, 1.0)?;

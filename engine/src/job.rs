@@ -411,8 +411,8 @@ impl Job {
         };
         Ok(Outcome {
             finished,
-            last: log.steps.last().copied(),
-            eval: log.evals.last().copied(),
+            last: log.steps.last().cloned(),
+            eval: log.evals.last().cloned(),
             best,
             plan,
             measured_peak: meter.peak(),
@@ -746,12 +746,12 @@ impl Log {
     }
 
     fn step(&mut self, step: &StepLog) -> Result<()> {
-        self.steps.push(*step);
+        self.steps.push(step.clone());
         self.line(step)
     }
 
     fn eval(&mut self, eval: &EvalLog) -> Result<()> {
-        self.evals.push(*eval);
+        self.evals.push(eval.clone());
         self.line(eval)
     }
 }

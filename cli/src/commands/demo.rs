@@ -100,11 +100,11 @@ impl Demo {
             loss_before,
             loss_after,
             seconds: began.elapsed().as_secs_f64(),
-            tuning_seconds: outcome.last.map_or(0.0, |last| last.seconds),
+            tuning_seconds: outcome.last.as_ref().map_or(0.0, |last| last.seconds),
             budget_bytes: self.budget,
             planned_bytes: outcome.plan.total_bytes,
             measured_bytes: outcome.measured_peak,
-            updates: outcome.last.map_or(0, |last| last.step),
+            updates: outcome.last.as_ref().map_or(0, |last| last.step),
             run: folder.kept().map(|path| path.display().to_string()),
         };
         if out.json { out.json(&report) } else { show(out, &report) }

@@ -189,8 +189,8 @@ fn result(outcome: &job::Outcome, files: &Files) -> Value {
             all.extend(map);
         }
     };
-    merge(outcome.eval.map_or(Ok(Value::Null), serde_json::to_value));
-    merge(outcome.last.map_or(Ok(Value::Null), serde_json::to_value));
+    merge(outcome.eval.as_ref().map_or(Ok(Value::Null), serde_json::to_value));
+    merge(outcome.last.as_ref().map_or(Ok(Value::Null), serde_json::to_value));
     merge(Ok(json!({
         "finished": outcome.finished,
         "planned_bytes": outcome.plan.total_bytes,
@@ -302,7 +302,7 @@ impl<'a> Watch<'a> {
     fn step(&mut self, step: &StepLog) {
         let Some(bar) = &self.bar else { return };
         bar.at(step.step);
-        let held_out = self.eval.map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
+        let held_out = self.eval.as_ref().map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
         let speed = thousands(step.tokens_per_second.round() as u64);
         let accuracy = step.preference.accuracy.map_or_else(String::new, |share| format!("  preferred {:.0} %", share * 100.0));
         bar.say(format!("loss {:.4}{accuracy}{held_out}  {speed} tokens/s", step.loss));
@@ -316,7 +316,7 @@ impl<'a> Watch<'a> {
     }
 
     fn evaluated(&mut self, eval: &EvalLog) {
-        self.eval = Some(*eval);
+        self.eval = Some(eval.clone());
         if !self.out.json {
             let tokens = eval.eval_token_accuracy * 100.0;
             let said = eval.preference.accuracy.map(|share| format!("preference accuracy {:.1} %", share * 100.0));

@@ -326,12 +326,20 @@ impl<X: Kernels> Target for Host<'_, X> {
         }
         for (to, from) in [(cache.k, k), (cache.v, v)] {
             let ([x], [y]) = self.arena.views([from.f32s(t * dim)], [to.part(start, len)])?;
-            let ty = match cache.store {
-                Store::F32 => Type::F32,
-                Store::F16 => Type::F16,
-                Store::Q8_0 => Type::Q8_0,
-            };
-            quant::encode(ty, cast::<f32>(x)?, y).map_err(|_| Error::BadShape { op: "cache_store" })?;
+            quant::encode(stored(cache.store), cast::<f32>(x)?, y).map_err(|_| Error::BadShape { op: "cache_store" })?;
+        }
+        Ok(())
+    }
+
+    fn cache_scatter(&mut self, cache: &KeyValues, k: Buf, v: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let (t, row) = (self.rows(rows), cache.store.bytes(dim));
+        for (to, from) in [(cache.k, k), (cache.v, v)] {
+            let ([x, index], [y]) = self.arena.views([from.f32s(t * dim), index.part(0, t * 4)], [to])?;
+            for (x, &at) in cast::<f32>(x)?.chunks_exact(dim).zip(cast::<u32>(index)?) {
+                let start = at as usize * row;
+                let y = y.get_mut(start..start + row).ok_or(Error::ContextFull { limit: to.len / row.max(1) })?;
+                quant::encode(stored(cache.store), x, y).map_err(|_| Error::BadShape { op: "cache_scatter" })?;
+            }
         }
         Ok(())
     }
@@ -596,4 +604,13 @@ impl<X: Kernels> Target for Host<'_, X> {
 /// The region of every adapter, for those who bind them.
 pub fn adapter_regions() -> impl Iterator<Item = Region> {
     (0..Region::MAX_ADAPTERS).filter_map(Region::adapter)
+}
+
+/// The format that a cache's rows are written in.
+const fn stored(store: Store) -> Type {
+    match store {
+        Store::F32 => Type::F32,
+        Store::F16 => Type::F16,
+        Store::Q8_0 => Type::Q8_0,
+    }
 }

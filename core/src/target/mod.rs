@@ -44,6 +44,8 @@ impl Slot {
     pub const DROP_HIGH: Slot = Slot(10);
     /// The constant 1.0.
     pub const UNIT: Slot = Slot(11);
+    /// What a trainer's logits are multiplied with, f32: 1 over the temperature.
+    pub const COLDNESS: Slot = Slot(12);
     /// Scale of adapter 0; the others follow.
     pub const SCALE0: Slot = Slot(16);
     /// Size of the table.
@@ -303,6 +305,8 @@ pub trait Target {
     fn rope(&mut self, x: Buf, op: &RopeOp, rows: Rows) -> Result<()>;
     /// Stores `k, v: [T, K, E]` f32 as rows `POSITION..` of the cache.
     fn cache_store(&mut self, cache: &KeyValues, k: Buf, v: Buf, rows: Rows, dim: usize) -> Result<()>;
+    /// The same into the rows that `index`, u32 `[rows]`, says.
+    fn cache_scatter(&mut self, cache: &KeyValues, k: Buf, v: Buf, index: Buf, rows: Rows, dim: usize) -> Result<()>;
     /// Softmax attention; q, o: `[T, H, E]`; `lse`: `[T, H]`, the logarithm of each softmax's denominator, for the backward pass.
     fn attention(&mut self, o: Buf, lse: Buf, q: Buf, kv: &KeyValues, sight: &Sight, rows: Rows, heads: &Heads) -> Result<()>;
     /// The gradients of [`attention`](Self::attention) to q, k and v (all set); f32 keys and values of the same pass. `delta`: `[T, H]` scratch.

@@ -31,6 +31,8 @@ pub(crate) fn record(map: &Object, format: Format) -> Result<Record, Problem> {
                 list.iter().enumerate().map(|(i, item)| ids(item, &format!("completions_ids[{i}]")).map(Passage::Ids)).collect();
             Ok(Record::Ranking { prompt: ids_field(map, "prompt_ids")?, completions: several(completions?)?, tools })
         }
+        Format::PromptIds => Ok(Record::Prompt { prompt: ids_field(map, "prompt_ids")?, tools }),
+        Format::Prompt => Ok(Record::Prompt { prompt: passage(field(map, "prompt")?, "prompt")?, tools }),
         Format::PreferenceMessages => {
             let chosen = messages_from(field(map, "chosen_messages")?, "chosen_messages")?;
             let rejected = messages_from(field(map, "rejected_messages")?, "rejected_messages")?;

@@ -207,6 +207,11 @@ impl Dataset {
         parse::record(&map, self.format, part).map_err(|problem| self.bad(record, problem))
     }
 
+    /// The whole object that example `index` comes from: its prompt and answers, and whatever other columns it has.
+    pub fn columns(&self, index: usize) -> Result<Map<String, Value>, BadRecord> {
+        self.object(self.locate(index).0)
+    }
+
     /// The 1-based line on which example `index` begins; 0 past the end.
     pub fn line(&self, index: usize) -> u64 {
         self.index.spans.get(self.locate(index).0).map_or(0, |span| u64::from(span.line))

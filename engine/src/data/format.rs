@@ -47,6 +47,10 @@ pub enum Format {
     Ranking,
     /// `prompt_ids`, `completions_ids`, best first.
     RankingIds,
+    /// `prompt` alone, with any other columns.
+    Prompt,
+    /// `prompt_ids` alone, with any other columns.
+    PromptIds,
 }
 
 impl Format {
@@ -72,6 +76,8 @@ impl Format {
             Format::RatingIds => "rating-ids",
             Format::Ranking => "ranking",
             Format::RankingIds => "ranking-ids",
+            Format::Prompt => "prompt",
+            Format::PromptIds => "prompt-ids",
         }
     }
 
@@ -97,6 +103,8 @@ impl Format {
             Format::RatingIds => r#"{"prompt_ids", "completion_ids", "label": true|false}"#,
             Format::Ranking => r#"{"prompt", "completions": [best, …]}"#,
             Format::RankingIds => r#"{"prompt_ids", "completions_ids": [best, …]}"#,
+            Format::Prompt => r#"{"prompt"}"#,
+            Format::PromptIds => r#"{"prompt_ids"}"#,
         }
     }
 
@@ -119,12 +127,13 @@ impl Format {
                 Objective::Rating
             }
             Format::Ranking | Format::RankingIds => Objective::Ranking,
+            Format::Prompt | Format::PromptIds => Objective::Prompt,
         }
     }
 
     /// Whether its examples are token ids, which need neither tokenizer nor template.
     pub fn is_ids(self) -> bool {
-        matches!(self, Format::Ids | Format::PreferenceIds | Format::RatingIds | Format::RankingIds)
+        matches!(self, Format::Ids | Format::PreferenceIds | Format::RatingIds | Format::RankingIds | Format::PromptIds)
     }
 
     /// The format that a record's keys say.
@@ -165,6 +174,10 @@ impl Format {
             if rated { Format::Rating } else { Format::PromptCompletion }
         } else if has("text") {
             Format::Text
+        } else if has("prompt_ids") {
+            Format::PromptIds
+        } else if has("prompt") {
+            Format::Prompt
         } else {
             return None;
         })
@@ -195,6 +208,7 @@ impl Format {
             Format::Preference,
             Format::Rating,
             Format::Ranking,
+            Format::Prompt,
         ];
         all.map(Format::shape).join(", ")
     }

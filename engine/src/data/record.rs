@@ -89,6 +89,13 @@ pub enum Record {
         /// The tools on offer.
         tools: Vec<Value>,
     },
+    /// A prompt without an answer: what reinforcement lets a model answer itself.
+    Prompt {
+        /// What is asked.
+        prompt: Passage,
+        /// The tools on offer.
+        tools: Vec<Value>,
+    },
 }
 
 impl Record {
@@ -101,6 +108,7 @@ impl Record {
             Record::Preference { .. } => Objective::Preference,
             Record::Rating { .. } => Objective::Rating,
             Record::Ranking { .. } => Objective::Ranking,
+            Record::Prompt { .. } => Objective::Prompt,
         }
     }
 
@@ -110,7 +118,8 @@ impl Record {
             Record::Conversation { tools, .. }
             | Record::Preference { tools, .. }
             | Record::Rating { tools, .. }
-            | Record::Ranking { tools, .. } => tools,
+            | Record::Ranking { tools, .. }
+            | Record::Prompt { tools, .. } => tools,
             _ => &[],
         }
     }
@@ -127,4 +136,6 @@ pub enum Objective {
     Rating,
     /// Several answers in order.
     Ranking,
+    /// No answer at all: GRPO, RLOO.
+    Prompt,
 }

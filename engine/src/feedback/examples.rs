@@ -132,6 +132,8 @@ enum Answers {
     Rated(u32, bool),
     Ranked(Box<[u32]>),
     Shown(u32),
+    /// The prompt alone.
+    None,
 }
 
 /// Examples for one family of methods, in the order in which their verdicts were given. Texts stay in the file and are read when asked for.
@@ -141,6 +143,7 @@ enum Answers {
 /// | [`Objective::Preference`] | [`Record::Preference`] | edits (the edit is better), rankings, likes and dislikes of the same prompt, regenerates |
 /// | [`Objective::Rating`] | [`Record::Rating`] | thumbs; edits, where the answer has no thumb |
 /// | [`Objective::Ranking`] | [`Record::Ranking`] | rankings, and every pair as a ranking of two |
+/// | [`Objective::Prompt`] | [`Record::Prompt`] | every prompt that a judgement is about |
 /// | [`Objective::Supervised`] | [`Record::Conversation`], [`Record::PromptCompletion`] or [`Record::Tokens`] | the liked ones of the ratings |
 ///
 /// The same prompt with the same answers counts once, however often it was stored. Verdicts that contradict each other are listed in the
@@ -191,6 +194,12 @@ impl Examples {
                     prompt,
                     answers: Answers::Ranked(j.order.into()),
                 })),
+                Objective::Prompt => {
+                    let rated = judged.ratings.first().map(|r| (r.signal, r.time, r.id));
+                    let compared = judged.judgements.first().map(|j| (j.signal, j.time, j.entries.last().copied().unwrap_or_default()));
+                    let said = rated.or(compared);
+                    items.extend(said.map(|(signal, time, entry)| Item { signal, time, entry, prompt, answers: Answers::None }));
+                }
                 Objective::Rating | Objective::Supervised => {
                     let wanted = judged.ratings.iter().filter(|r| r.liked || objective == Objective::Rating);
                     let answers = |r: &super::judge::Rating| match objective {
@@ -249,6 +258,7 @@ impl Examples {
                 let (prompt, completions) = alike(prompt, completions);
                 Record::Ranking { prompt, completions, tools }
             }
+            Answers::None => Record::Prompt { prompt, tools },
             Answers::Shown(number) => {
                 let (prompt, [completion]) = alike(prompt, [self.answer(answer(*number))?]);
                 shown(prompt, completion, tools)
@@ -266,6 +276,7 @@ impl Examples {
         let answers = match &item.answers {
             Answers::Pair(better, worse) => vec![id(better), id(worse)],
             Answers::Rated(number, _) | Answers::Shown(number) => vec![id(number)],
+            Answers::None => Vec::new(),
             Answers::Ranked(order) => order.iter().map(id).collect(),
         };
         let prompt = self.all.prompts.get(item.prompt as usize).map_or(0, |p| p.id);

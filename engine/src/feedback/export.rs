@@ -228,6 +228,7 @@ fn record_to_value(record: &Record) -> Value {
             put("prompt", &Passage::Text(prompt.clone()));
             put("completion", &Passage::Text(completion.clone()));
         }
+        Record::Prompt { prompt, .. } => put("prompt", prompt),
         Record::Text { text } => put("text", &Passage::Text(text.clone())),
         Record::Tokens { input_ids, labels } => {
             map.insert("input_ids".into(), json!(input_ids));

@@ -365,6 +365,7 @@ impl PreferenceTuner {
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             seconds: progress.seconds,
             preference: PreferenceLog::from(&self.judge.metrics),
+            ..StepLog::default()
         })
     }
 
@@ -521,6 +522,7 @@ impl PreferenceTuner {
             eval_loss: judge.loss,
             eval_token_accuracy: correct as f64 / targets.max(1) as f64,
             preference: EvalPreferenceLog::from(&judge.metrics),
+            ..EvalLog::default()
         }))
     }
 

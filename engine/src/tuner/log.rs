@@ -5,7 +5,7 @@ use attune_core::objective::Metrics;
 use serde::{Deserialize, Serialize};
 
 /// One update, as the log has it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StepLog {
     /// Updates done, this one included.
     pub step: u64,
@@ -25,20 +25,64 @@ pub struct StepLog {
     /// serde_json's arbitrary precision.
     #[serde(flatten, skip_deserializing)]
     pub preference: PreferenceLog,
+    /// What a run says besides, under names of its own: of reinforcement, rewards and what became of the policy.
+    #[serde(flatten, skip_deserializing)]
+    pub numbers: Numbers,
 }
 
 /// One evaluation, as the log has it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EvalLog {
     /// Updates done.
     pub step: u64,
-    /// Mean over all targets of the held-out data (of preferences: over its examples).
+    /// Mean over all targets of the held-out data (of preferences: over its examples; of reinforcement: the mean reward, negative).
     pub eval_loss: f64,
     /// Share of targets that were the likeliest token.
     pub eval_token_accuracy: f64,
     /// What a preference run says besides.
     #[serde(flatten, skip_deserializing)]
     pub preference: EvalPreferenceLog,
+    /// What a run says besides, under names of its own.
+    #[serde(flatten, skip_deserializing)]
+    pub numbers: Numbers,
+}
+
+/// Numbers under names, in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Numbers(Vec<(String, f64)>);
+
+impl Numbers {
+    /// Adds one; a number that is not finite has no place in JSON and is left out.
+    pub fn add(&mut self, name: impl Into<String>, number: f64) {
+        if number.is_finite() {
+            self.0.push((name.into(), number));
+        }
+    }
+
+    /// The number of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, number)| number)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(name, number)| (name.as_str(), *number))
+    }
+
+    /// Those of a line that `known`, which was read from it, does not hold.
+    fn besides(line: &str, known: &impl Serialize) -> Option<Numbers> {
+        let known = serde_json::to_value(known).ok()?;
+        let all: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+        let new = all.into_iter().filter(|(name, _)| known.get(name).is_none());
+        Some(Numbers(new.filter_map(|(name, value)| Some((name, value.as_f64()?))).collect()))
+    }
+}
+
+impl Serialize for Numbers {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.iter())
+    }
 }
 
 macro_rules! numbers {
@@ -74,6 +118,7 @@ numbers! {
         /// The negative log-likelihood part of the loss (ORPO, CPO).
         nll = "nll_loss",
         /// KTO's estimate of the divergence from the reference.
+        /// Of reinforcement, the estimate k3 of the divergence from the reference, a token.
         kl = "kl",
     }
 }
@@ -137,7 +182,8 @@ impl StepLog {
     #[must_use]
     pub fn parse(line: &str) -> Option<StepLog> {
         let log: StepLog = serde_json::from_str(line).ok()?;
-        Some(StepLog { preference: serde_json::from_str(line).ok()?, ..log })
+        let log = StepLog { preference: serde_json::from_str(line).ok()?, ..log };
+        Some(StepLog { numbers: Numbers::besides(line, &log)?, ..log })
     }
 }
 
@@ -146,7 +192,8 @@ impl EvalLog {
     #[must_use]
     pub fn parse(line: &str) -> Option<EvalLog> {
         let log: EvalLog = serde_json::from_str(line).ok()?;
-        Some(EvalLog { preference: serde_json::from_str(line).ok()?, ..log })
+        let log = EvalLog { preference: serde_json::from_str(line).ok()?, ..log };
+        Some(EvalLog { numbers: Numbers::besides(line, &log)?, ..log })
     }
 }
 
@@ -177,12 +224,16 @@ mod tests {
     #[test]
     fn a_line_of_the_log_reads_as_it_was_written() {
         let preference = PreferenceLog { accuracy: Some(0.75), kl: Some(0.125), ..PreferenceLog::default() };
-        let step = StepLog { step: 3, loss: 0.5, target_tokens: 7, preference, ..StepLog::default() };
+        let mut numbers = Numbers::default();
+        numbers.add("reward", 0.75);
+        numbers.add("nothing", f64::NAN);
+        let step = StepLog { step: 3, loss: 0.5, target_tokens: 7, preference, numbers: numbers.clone(), ..StepLog::default() };
         let line = serde_json::to_string(&step).unwrap();
         assert!(line.contains("\"rewards/accuracies\":0.75") && !line.contains("null"), "{line}");
-        assert_eq!((StepLog::parse(&line), EvalLog::parse(&line)), (Some(step), None));
+        assert_eq!((StepLog::parse(&line), EvalLog::parse(&line)), (Some(step.clone()), None));
+        assert_eq!((step.numbers.get("reward"), step.numbers.get("nothing")), (Some(0.75), None));
         let preference = EvalPreferenceLog { guard_loss: Some(2.5), ..EvalPreferenceLog::default() };
-        let eval = EvalLog { step: 3, eval_loss: 0.25, eval_token_accuracy: 1.0, preference };
+        let eval = EvalLog { step: 3, eval_loss: 0.25, eval_token_accuracy: 1.0, preference, numbers };
         let line = serde_json::to_string(&eval).unwrap();
         assert_eq!((EvalLog::parse(&line), StepLog::parse(&line)), (Some(eval), None));
     }

@@ -13,7 +13,7 @@ mod trunk;
 
 pub use batch::MicroBatch;
 pub use examples::{Examples, Skipped};
-pub use log::{EvalLog, EvalPreferenceLog, PreferenceLog, Progress, StepLog};
+pub use log::{EvalLog, EvalPreferenceLog, Numbers, PreferenceLog, Progress, StepLog};
 pub use options::{Optim, TuneOptions};
 pub use trunk::TrunkStats;
 

@@ -44,6 +44,7 @@ pub(super) fn judge(record: &Record, found: &mut dyn FnMut(Kind, String)) {
             question(prompt, found);
             sides(prompt, completion, *label, "the completion", found);
         }
+        Record::Prompt { prompt, .. } => question(prompt, found),
         Record::Ranking { prompt, completions, .. } => {
             question(prompt, found);
             for (i, completion) in completions.iter().enumerate() {

@@ -83,5 +83,6 @@ pub(super) fn texts(record: &Record, count: &dyn Fn(&str) -> usize) -> Measured 
         Record::Preference { prompt, chosen, rejected, .. } => answered(prompt, passage(chosen).max(passage(rejected))),
         Record::Rating { prompt, completion, .. } => answered(prompt, passage(completion)),
         Record::Ranking { prompt, completions, .. } => answered(prompt, completions.iter().map(passage).max().unwrap_or(0)),
+        Record::Prompt { prompt, .. } => answered(prompt, 0),
     }
 }

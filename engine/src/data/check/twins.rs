@@ -79,6 +79,7 @@ fn identity(record: &Record) -> u128 {
         Record::Ranking { prompt, completions, .. } => {
             completions.iter().fold(digest.passage(prompt), |d, completion| d.word(1).passage(completion))
         }
+        Record::Prompt { prompt, .. } => digest.passage(prompt),
     }
     .value()
 }
@@ -240,7 +241,8 @@ fn turns(record: &Record) -> Option<Vec<Turn>> {
         Record::Tokens { .. } => return None,
         Record::Preference { prompt: Passage::Ids(_), .. }
         | Record::Rating { prompt: Passage::Ids(_), .. }
-        | Record::Ranking { prompt: Passage::Ids(_), .. } => {
+        | Record::Ranking { prompt: Passage::Ids(_), .. }
+        | Record::Prompt { prompt: Passage::Ids(_), .. } => {
             return None;
         }
         Record::Text { text } => out.push(plain("text", text, true)),
@@ -268,6 +270,7 @@ fn turns(record: &Record) -> Option<Vec<Turn>> {
                 add(completion, "completion", true);
             }
         }
+        Record::Prompt { prompt, .. } => add(prompt, "prompt", false),
     }
     Some(out)
 }
