@@ -63,6 +63,9 @@ pub struct TuneRequest {
     pub dropout: bool,
     /// Whether there will be backward passes and updates; without them the plan holds what scoring needs.
     pub backward: bool,
+    /// Whether a scalar head of its own, `[D]`, tuned with the adapter, scores the target rows: a reward model. Targets are then no tokens, and the
+    /// vocabulary is not looked at.
+    pub score_head: bool,
 }
 
 impl TuneRequest {
@@ -350,7 +353,7 @@ pub struct TuneLayout {
     pub request: TuneRequest,
     /// Where each matrix of the adapter lies.
     pub lora: lora::Layout,
-    /// The adapter's parameters.
+    /// The adapter's parameters, and behind them those of the score head where there is one.
     pub params: Buf,
     /// Their moments: `m`, `v`, and the scales of both (empty with f32 state).
     pub moments: [Buf; 4],
@@ -375,13 +378,13 @@ pub struct TuneLayout {
     pub target_ids: Buf,
     /// `[T, D]`: rows of the targets before and after the final norm, and the gradient behind it.
     pub head: [Buf; 3],
-    /// `[T, chunk]`.
+    /// `[T, chunk]`; empty with a score head.
     pub logits: Buf,
-    /// `[T, 4]`.
+    /// `[T, STATS]`; empty with a score head.
     pub stats: Buf,
-    /// `[T]`.
+    /// `[T]`: of each target its log-probability, or its score.
     pub logprobs: Buf,
-    /// `[T]`: `∂loss/∂log p` of each target.
+    /// `[T]`: `∂loss/∂log p` of each target, or `∂loss/∂score`.
     pub coef: Buf,
     /// 8 bytes: a sum of squares.
     pub norm: Buf,
@@ -390,6 +393,42 @@ pub struct TuneLayout {
 }
 
 impl TuneLayout {
+    /// How many numbers are tuned: the adapter's, and the score head's where there is one.
+    #[must_use]
+    pub const fn params_len(&self) -> usize {
+        self.params.len / 4
+    }
+
+    /// First number and count of what is tuned: all A, all B, the score head. Each has a learning rate of its own and, with 8-bit state, blocks of its own.
+    #[must_use]
+    pub const fn parts(&self) -> [(usize, usize); 3] {
+        parts(&self.lora, self.params_len() - self.lora.len())
+    }
+
+    /// The score head, `[D]`, within the parameters or their gradients; empty where there is none.
+    #[must_use]
+    pub fn score_head(&self, params: Buf) -> Buf {
+        let (start, len) = self.parts()[2];
+        params.part(start * 4, len * 4)
+    }
+
+    /// Fills fresh parameters: the adapter as [`lora::Layout::init`] does, the score head with zeros.
+    ///
+    /// A head of zeros scores everything 0, so that tuning begins at the loss of not knowing, `ln 2` a pair, and learns the head from the first update on
+    /// and the adapter from the second. Transformers draws the head from a normal distribution (σ = 0.02), whose noise the few pairs of one person would
+    /// have to outweigh first.
+    ///
+    /// # Errors
+    /// [`Error::BadShape`] unless `params` has [`params_len`](Self::params_len) numbers.
+    pub fn init(&self, params: &mut [f32], seed: u64) -> Result<()> {
+        if params.len() != self.params_len() {
+            return Err(Error::BadShape { op: "adapter initialisation" });
+        }
+        let (adapter, head) = params.split_at_mut(self.lora.len());
+        head.fill(0.0);
+        self.lora.init(adapter, seed)
+    }
+
     /// Where the input of the `index`-th trained layer is kept, and how; `None` where it is computed again.
     #[must_use]
     pub fn kept(&self, spec: &Spec, index: usize) -> Option<Buf> {
@@ -465,10 +504,11 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
     check_head(spec)?;
     let lora = lora::Layout::new(spec, r.shape)?;
     let mut p = Planner { taken: [0; Region::COUNT], listener };
-    let n = lora.len();
+    let head = if r.score_head { spec.width } else { 0 };
+    let n = lora.len() + head;
     let params = p.f32("lora.params", ADAPTER, &[n]);
     let param_grads = if r.backward { p.f32("lora.grads", ADAPTER, &[n]) } else { Buf::EMPTY };
-    let moments = if r.backward { moments(&mut p, &lora, r.optim_8bit) } else { [Buf::EMPTY; 4] };
+    let moments = if r.backward { moments(&mut p, parts(&lora, head), r.optim_8bit) } else { [Buf::EMPTY; 4] };
     let (t, d, f, q, kv) = (r.tokens, spec.width, spec.ff, spec.q_width(), spec.kv_width());
     let rank = lora.rank();
     let trained = if r.backward { spec.layers - r.shape.first_layer as usize } else { 0 };
@@ -513,7 +553,7 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         frequencies: p.frequencies(spec),
     };
     let grads = if r.backward { grads(&mut p, spec, t, rank, param_grads) } else { Grads::EMPTY };
-    let chunk = r.vocab_chunk.min(spec.vocab);
+    let chunk = if r.score_head { 0 } else { r.vocab_chunk.min(spec.vocab) };
     let layout = TuneLayout {
         totals: Totals::default(),
         request: r,
@@ -532,8 +572,8 @@ pub fn tune(spec: &Spec, request: &TuneRequest, listener: &mut dyn FnMut(&Item))
         target_ids: p.work_u32("target_ids", t),
         head: [p.work("head.x", &[t, d]), p.work("head.h", &[t, d]), if r.backward { p.work("head.dh", &[t, d]) } else { Buf::EMPTY }],
         logits: p.work("logits", &[t, chunk]),
-        stats: p.work("softmax_stats", &[t, loss::STATS]),
-        logprobs: p.work("logprobs", &[t]),
+        stats: p.work("softmax_stats", &[t, if r.score_head { 0 } else { loss::STATS }]),
+        logprobs: p.work(if r.score_head { "scores" } else { "logprobs" }, &[t]),
         coef: p.work("coefficients", &[t]),
         norm: p.take("grad_norm", None, Region::WORK, &[1], ("f64", 8)),
         rounded: p.rounded(t, d.max(f).max(q).max(if r.backward { chunk } else { 0 })),
@@ -565,13 +605,19 @@ fn grads(p: &mut Planner<'_>, spec: &Spec, t: usize, rank: usize, params: Buf) -
     }
 }
 
-/// Moments are kept apart for A and B, so that a block of 8-bit state never spans both.
-fn moments(p: &mut Planner<'_>, lora: &lora::Layout, bits8: bool) -> [Buf; 4] {
-    let n = lora.len();
+/// First number and count of all A, all B, and a head of so many numbers.
+const fn parts(lora: &lora::Layout, head: usize) -> [(usize, usize); 3] {
+    let (a, n) = (lora.a_len(), lora.len());
+    [(0, a), (a, n - a), (n, head)]
+}
+
+/// Moments are kept apart for A, B and a head, so that a block of 8-bit state never spans two of them.
+fn moments(p: &mut Planner<'_>, parts: [(usize, usize); 3], bits8: bool) -> [Buf; 4] {
+    let n: usize = parts.iter().map(|(_, len)| len).sum();
     if !bits8 {
         return [p.f32("adamw.m", ADAPTER, &[n]), p.f32("adamw.v", ADAPTER, &[n]), Buf::EMPTY, Buf::EMPTY];
     }
-    let blocks = lora.a_len().div_ceil(adamw::BLOCK) + (n - lora.a_len()).div_ceil(adamw::BLOCK);
+    let blocks = parts.iter().map(|(_, len)| len.div_ceil(adamw::BLOCK)).sum();
     [
         p.take("adamw.m", None, ADAPTER, &[n], ("8-bit", n)),
         p.take("adamw.v", None, ADAPTER, &[n], ("8-bit", n)),

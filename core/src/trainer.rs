@@ -36,9 +36,9 @@ pub struct Batch<'b> {
     pub positions: &'b [u32],
     /// Row of the first token of each token's sequence, `[T]`; does not decrease.
     pub starts: &'b [u32],
-    /// Rows whose logits predict a target: one before the target itself.
+    /// Rows whose logits predict a target: one before the target itself. With a score head, the rows that are scored.
     pub target_rows: &'b [u32],
-    /// The target ids, in the same order.
+    /// The target ids, in the same order; with a score head they say nothing.
     pub target_ids: &'b [u32],
     /// First row that each token sees besides those of its own sequence, `[T]`, or empty for none anywhere.
     pub shared_first: &'b [u32],
@@ -194,7 +194,7 @@ impl<T: Target> Trainer<T> {
     /// # Errors
     /// [`Error::BadShape`] for another number of them.
     pub fn write_params(&mut self, params: &[f32]) -> Result<()> {
-        if params.len() != self.layout.lora.len() {
+        if params.len() != self.layout.params_len() {
             return Err(Error::BadShape { op: "parameters" });
         }
         self.target.write(self.layout.params, bytemuck::cast_slice(params))
@@ -217,7 +217,7 @@ impl<T: Target> Trainer<T> {
     }
 
     fn read_run(&mut self, from: Buf, to: &mut [f32]) -> Result<()> {
-        if to.len() != self.layout.lora.len() {
+        if to.len() != self.layout.params_len() {
             return Err(Error::BadShape { op: "parameters" });
         }
         self.target.read(from, bytemuck::cast_slice_mut(to))
@@ -292,7 +292,8 @@ impl<T: Target> Trainer<T> {
         Ok(())
     }
 
-    /// Log-probabilities of the targets, without dropout, and how many targets were the likeliest entry; no backward may follow.
+    /// Log-probabilities of the targets (with a score head: their scores), without dropout, and how many targets were the likeliest entry; no backward
+    /// may follow.
     ///
     /// # Errors
     /// Those of [`Batch::check`], [`Error::BadShape`] unless `logprobs` has one place a target, and those of the target.
@@ -397,6 +398,11 @@ impl<T: Target> Trainer<T> {
             }
         }
         t.rms_norm(l.head[1], l.head[0], model.globals.out_norm, Rows::TARGETS, spec.width, spec.eps)?;
+        if l.request.score_head {
+            t.scores(l.logprobs, l.head[1], l.score_head(l.params), Rows::TARGETS, spec.width)?;
+            t.read(l.logprobs, bytemuck::cast_slice_mut(logprobs))?;
+            return Ok(0);
+        }
         for (first, chunk) in chunks(model, l) {
             t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::COLDNESS, Into::Set)?;
             if !keep {
@@ -459,7 +465,8 @@ impl<T: Target> Trainer<T> {
         Ok(correct)
     }
 
-    /// Adds the gradients of the pass that [`forward`](Self::forward) ran last, given `∂loss/∂log p` of each of its targets.
+    /// Adds the gradients of the pass that [`forward`](Self::forward) ran last, given `∂loss/∂log p` (with a score head `∂loss/∂score`) of each of its
+    /// targets.
     ///
     /// # Errors
     /// [`Error::BadBatch`] where no forward pass came before, [`Error::BadShape`] unless there is one coefficient a target; those of the target.
@@ -479,15 +486,21 @@ impl<T: Target> Trainer<T> {
             return Ok(());
         }
         let (t, l, spec) = (&mut self.target, &self.layout, &model.spec);
-        // The logits that they are the softmax of were the head's, divided by the temperature.
-        match f32::from_bits(t.slot(Slot::COLDNESS)) {
-            1.0 => t.write(l.coef, bytemuck::cast_slice(coef))?,
-            coldness => write_each(t, l.coef, targets, |i| (coef[i] * coldness).to_bits())?,
+        let (norm, [x, h, dh]) = (model.globals.out_norm, l.head);
+        if l.request.score_head {
+            t.write(l.coef, bytemuck::cast_slice(coef))?;
+            let grads = [dh, l.score_head(l.grads.params)];
+            t.scores_backward(grads, h, l.score_head(l.params), l.coef, Rows::TARGETS, spec.width)?;
+        } else {
+            // The logits that they are the softmax of were the head's, divided by the temperature.
+            match f32::from_bits(t.slot(Slot::COLDNESS)) {
+                1.0 => t.write(l.coef, bytemuck::cast_slice(coef))?,
+                coldness => write_each(t, l.coef, targets, |i| (coef[i] * coldness).to_bits())?,
+            }
+            // The normalised rows are used up; their buffer takes the head's rows of the targets.
+            t.embed(h, &model.globals.head, l.target_ids, Rows::TARGETS, 1.0)?;
+            t.softmax_finish(dh, h, l.stats, l.coef, Rows::TARGETS, spec.width)?;
         }
-        // The normalised rows are used up; their buffer takes the head's rows of the targets.
-        let (norm, [x, w, dh]) = (model.globals.out_norm, l.head);
-        t.embed(w, &model.globals.head, l.target_ids, Rows::TARGETS, 1.0)?;
-        t.softmax_finish(dh, w, l.stats, l.coef, Rows::TARGETS, spec.width)?;
         t.rms_norm_backward(l.grads.dx, x, norm, dh, Rows::TARGETS, spec.width, spec.eps, Into::Set)?;
         let first = l.lora.shape.first_layer as usize;
         let mut top = spec.layers - first;
@@ -531,32 +544,34 @@ impl<T: Target> Trainer<T> {
         for (slot, value) in floats {
             self.target.set(slot, value.to_bits());
         }
-        for (bufs, rate) in [(self.half(false), Slot::RATE_A), (self.half(true), Slot::RATE_B)] {
-            self.target.adamw(&bufs, c, rate)?;
+        for (part, rate) in [Slot::RATE_A, Slot::RATE_B, Slot::RATE_A].into_iter().enumerate() {
+            let bufs = self.part(part);
+            if bufs.params.len > 0 {
+                self.target.adamw(&bufs, c, rate)?;
+            }
         }
         self.zero_grad()?;
         Ok(norm)
     }
 
-    /// All A, or all B, with their state.
-    fn half(&self, b: bool) -> AdamWBufs {
-        let (l, block) = (&self.layout, ops::adamw::BLOCK);
-        let (a, n) = (l.lora.a_len(), l.lora.len());
-        let part = |buf: Buf, size: usize| if b { buf.part(a * size, (n - a) * size) } else { buf.part(0, a * size) };
-        let scales = |buf: Buf| {
-            let blocks = a.div_ceil(block) * 4;
-            if b { buf.part(blocks, buf.len - blocks) } else { buf.part(0, blocks) }
-        };
+    /// All A, all B, or the score head, with their state.
+    fn part(&self, which: usize) -> AdamWBufs {
+        let (l, parts, block) = (&self.layout, self.layout.parts(), ops::adamw::BLOCK);
+        let (start, len) = parts[which];
+        let part = |buf: Buf, size: usize| buf.part(start * size, len * size);
+        let blocks = |len: usize| len.div_ceil(block) * 4;
+        let before: usize = parts[..which].iter().map(|(_, len)| blocks(*len)).sum();
         let [m, v, ms, vs] = l.moments;
         let bits8 = l.request.optim_8bit;
         let size = if bits8 { 1 } else { 4 };
+        let scales = |buf: Buf| if bits8 { buf.part(before, blocks(len)) } else { Buf::EMPTY };
         AdamWBufs {
             params: part(l.params, 4),
             grads: part(l.grads.params, 4),
             m: part(m, size),
             v: part(v, size),
-            m_scales: if bits8 { scales(ms) } else { Buf::EMPTY },
-            v_scales: if bits8 { scales(vs) } else { Buf::EMPTY },
+            m_scales: scales(ms),
+            v_scales: scales(vs),
         }
     }
 }

@@ -156,6 +156,7 @@ impl Machine {
             optim_8bit: knobs.optim_8bit,
             dropout: knobs.dropout > 0.0,
             backward: true,
+            score_head: false,
         };
         let layout = plan::tune(spec, &request, &mut |_| {}).unwrap();
         let options = attune_cpu::Options { threads: knobs.threads, precision: knobs.precision };

@@ -85,6 +85,7 @@ impl Fixture {
             optim_8bit: false,
             dropout: false,
             backward: true,
+            score_head: false,
         };
         turn(&mut request);
         let layout = plan::tune(&model.spec, &request, &mut |_| {}).unwrap();

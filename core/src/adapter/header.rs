@@ -139,6 +139,13 @@ impl Header {
         }
     }
 
+    /// How many numbers a score head on this base has: the model's width.
+    #[must_use]
+    pub fn score_len(&self) -> usize {
+        // Below 2^31 where a linear is adapted; what else a damaged file says no section bears out.
+        self.dims[Module::Q as usize][0] as usize
+    }
+
     /// First number and `[rows, cols]` of a matrix within the parameters; `None` where this layer or module has no adapter.
     #[must_use]
     pub fn place(&self, layer: u32, module: Module, side: Side) -> Option<(u64, [u32; 2])> {
@@ -161,6 +168,7 @@ impl Header {
 /// What a section holds.
 pub(super) const KIND_A: u8 = 0;
 pub(super) const KIND_B: u8 = 1;
+pub(super) const KIND_SCORE: u8 = 2;
 
 /// A run of bytes after the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +186,7 @@ impl Section {
         match self.kind {
             KIND_A => "a",
             KIND_B => "b",
+            KIND_SCORE => "score",
             _ => "of a later version",
         }
     }
@@ -211,18 +220,24 @@ pub(super) struct Head {
     pub(super) start: usize,
     /// Numbers in the sections a and b together.
     pub(super) params: usize,
+    /// Numbers of the score head; 0 where there is none.
+    pub(super) score: usize,
 }
 
 impl Head {
-    /// Of an adapter to be written. `a` and `b` are checksums.
-    pub(super) fn new(header: &Header, [a, b]: [u32; 2]) -> Result<Head, Error> {
+    /// Of an adapter to be written. `a` and `b` are checksums, `score` are the numbers of a score head, 0 for none, and theirs.
+    pub(super) fn new(header: &Header, [a, b]: [u32; 2], (score, crc): (usize, u32)) -> Result<Head, Error> {
         let [a_len, b_len] = header.counts()?.map(|n| n * 4);
         let mut sections = Vec::new();
         // There is room for eight.
         let _ = sections.push(Section { kind: KIND_A, offset: 0, len: a_len, crc: a });
         let _ = sections.push(Section { kind: KIND_B, offset: a_len, len: b_len, crc: b });
+        if score > 0 {
+            let offset = (a_len + b_len).next_multiple_of(ALIGNMENT as u64);
+            let _ = sections.push(Section { kind: KIND_SCORE, offset, len: score as u64 * 4, crc });
+        }
         let params = usize::try_from((a_len + b_len) / 4).map_err(|_| field("dims", "a size that this machine can hold"))?;
-        Ok(Head { header: header.clone(), sections, start: 0, params })
+        Ok(Head { header: header.clone(), sections, start: 0, params, score })
     }
 
     /// Serialises into `out`, behind the space for the prefix; gives the header's length.
@@ -267,9 +282,9 @@ impl Head {
         let base = Base { hash: wire.base_hash, architecture: wire.architecture, name: wire.base_name };
         let training = Training { steps: wire.steps, creator: wire.creator };
         let header = Header { shape, dims: wire.dims, base_layers: wire.base_layers, base, training };
-        let params = check_sections(&wire.sections, header.counts()?)?;
+        let (params, score) = check_sections(&wire.sections, header.counts()?, header.score_len())?;
         let start = (PREFIX + bytes.len()).next_multiple_of(ALIGNMENT);
-        Ok(Head { header, sections: wire.sections, start, params })
+        Ok(Head { header, sections: wire.sections, start, params, score })
     }
 
     /// Where the payload ends, from its beginning.
@@ -278,10 +293,10 @@ impl Head {
     }
 }
 
-/// The first two sections are a and b, one behind the other; others follow with less than [`ALIGNMENT`] bytes between them. Gives how many
-/// numbers a and b hold.
-fn check_sections(sections: &[Section], [a, b]: [u64; 2]) -> Result<usize, Error> {
-    let mut end = 0u64;
+/// The first two sections are a and b, one behind the other; others follow with less than [`ALIGNMENT`] bytes between them, first that of a score head
+/// where there is one. Gives how many numbers a and b hold, and how many the score head.
+fn check_sections(sections: &[Section], [a, b]: [u64; 2], head: usize) -> Result<(usize, usize), Error> {
+    let (mut end, mut score) = (0u64, 0);
     for (i, section) in sections.iter().enumerate() {
         let wrong = Err(Error::Section { section: section.name() });
         let gap = section.offset.checked_sub(end);
@@ -292,7 +307,11 @@ fn check_sections(sections: &[Section], [a, b]: [u64; 2]) -> Result<usize, Error
         let right = match i {
             0 => section.kind == KIND_A && section.offset == 0 && section.len == a * 4,
             1 => section.kind == KIND_B && gap == 0 && section.len == b * 4,
-            _ => section.kind > KIND_B,
+            2 if section.kind == KIND_SCORE => {
+                score = head;
+                head > 0 && section.len == head as u64 * 4
+            }
+            _ => section.kind > KIND_SCORE,
         };
         if !right {
             return wrong;
@@ -302,5 +321,6 @@ fn check_sections(sections: &[Section], [a, b]: [u64; 2]) -> Result<usize, Error
     if sections.len() < 2 {
         return Err(Error::Section { section: if sections.is_empty() { "a" } else { "b" } });
     }
-    usize::try_from(a + b).ok().filter(|n| n.checked_mul(4).is_some()).ok_or(field("dims", "a size that this machine can hold"))
+    let params = usize::try_from(a + b).ok().filter(|n| n.checked_mul(4).is_some());
+    params.map(|params| (params, score)).ok_or(field("dims", "a size that this machine can hold"))
 }

@@ -37,7 +37,7 @@ mod write;
 pub use error::{Error, ReadError, WriteError};
 pub use header::{Base, Header, Training, text};
 pub use read::{AdapterFile, Reader};
-pub use write::{file_len, write};
+pub use write::{file_len, write, write_with_head};
 
 /// The first bytes of a file. The byte above 127 and the line feed show transfers that took it for text.
 pub const MAGIC: [u8; 8] = *b"\x89ATTUNE\n";

@@ -2,7 +2,7 @@
 
 use embedded_io::{Read, ReadExactError};
 
-use super::header::{Head, KIND_B};
+use super::header::{Head, KIND_B, KIND_SCORE};
 use super::write::checksum;
 use super::{Error, Header, MAGIC, MAX_HEADER, PREFIX, ReadError, VERSION};
 
@@ -14,6 +14,7 @@ const CHUNK: usize = 16 * 1024;
 pub struct AdapterFile<'a> {
     head: Head,
     params: &'a [u8],
+    score: &'a [u8],
 }
 
 impl<'a> AdapterFile<'a> {
@@ -43,7 +44,7 @@ impl<'a> AdapterFile<'a> {
             return Err(truncated);
         }
         let (payload, rest) = payload.split_at(len);
-        let mut end = 0;
+        let (mut end, mut score) = (0, &payload[..0]);
         for section in &head.sections {
             // They lie in order and inside the payload.
             let (gap, part) = (&payload[end..section.offset as usize], &payload[section.offset as usize..][..section.len as usize]);
@@ -53,10 +54,13 @@ impl<'a> AdapterFile<'a> {
             if crc32fast::hash(part) != section.crc {
                 return Err(Error::SectionChecksum { section: section.name() });
             }
+            if section.kind == KIND_SCORE {
+                score = part;
+            }
             end = (section.offset + section.len) as usize;
         }
         let params = &payload[..head.params * 4];
-        Ok((AdapterFile { head, params }, rest))
+        Ok((AdapterFile { head, params, score }, rest))
     }
 
     /// What the adapter is.
@@ -92,11 +96,21 @@ impl<'a> AdapterFile<'a> {
     /// # Errors
     /// [`Error::Params`] if `out` is not [`params_len`](Self::params_len) long.
     pub fn copy_params(&self, out: &mut [f32]) -> Result<(), Error> {
-        check_len(self.head.params, out.len())?;
-        for (x, bytes) in out.iter_mut().zip(self.params.as_chunks().0) {
-            *x = f32::from_le_bytes(*bytes);
-        }
-        Ok(())
+        copy(self.params, out)
+    }
+
+    /// How many numbers the score head of a reward model has; 0 where there is none.
+    #[must_use]
+    pub const fn score_head_len(&self) -> usize {
+        self.head.score
+    }
+
+    /// Copies the score head.
+    ///
+    /// # Errors
+    /// [`Error::Params`] if `out` is not [`score_head_len`](Self::score_head_len) long.
+    pub fn copy_score_head(&self, out: &mut [f32]) -> Result<(), Error> {
+        copy(self.score, out)
     }
 }
 
@@ -138,26 +152,50 @@ impl<R: Read> Reader<R> {
         (self.head.start as u64).saturating_add(self.head.payload_len())
     }
 
-    /// Reads the parameters and all that follows them, and checks it; gives the source back, which then stands behind the adapter. `out` is
+    /// How many numbers the score head of a reward model has; 0 where there is none. The file claims so.
+    pub const fn score_head_len(&self) -> usize {
+        self.head.score
+    }
+
+    /// Reads the parameters and all that follows them, and checks it; a score head is passed over. Gives the source back, which then stands behind the adapter. `out` is
     /// [`params_len`](Self::params_len) long; what it holds after an error has no meaning.
     ///
     /// # Errors
     /// [`Error::Params`] if `out` is of another length, else as [`open`](Self::open).
-    pub fn read(mut self, out: &mut [f32]) -> Result<R, ReadError<R::Error>> {
+    pub fn read(self, out: &mut [f32]) -> Result<R, ReadError<R::Error>> {
+        self.read_with_head(out, &mut [])
+    }
+
+    /// As [`read`](Self::read), with the score head into `score`, [`score_head_len`](Self::score_head_len) long; an empty one passes over it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with_head(mut self, out: &mut [f32], score: &mut [f32]) -> Result<R, ReadError<R::Error>> {
         check_len(self.head.params, out.len())?;
+        if !score.is_empty() {
+            check_len(self.head.score, score.len())?;
+        }
         let mut at = self.head.start as u64;
         let mut bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+        let mut score_bytes: &mut [u8] = bytemuck::cast_slice_mut(score);
         let mut end = 0;
         for section in &self.head.sections {
             skip_zeros(&mut self.source, (section.offset - end) as usize, &mut at)?;
             let mut crc = crc32fast::Hasher::new();
-            if section.kind <= KIND_B {
-                let (part, rest) = core::mem::take(&mut bytes).split_at_mut(section.len as usize);
+            let wanted = match section.kind {
+                ..=KIND_B => {
+                    let (part, rest) = core::mem::take(&mut bytes).split_at_mut(section.len as usize);
+                    bytes = rest;
+                    Some(part)
+                }
+                KIND_SCORE if !score_bytes.is_empty() => Some(core::mem::take(&mut score_bytes)),
+                _ => None,
+            };
+            if let Some(part) = wanted {
                 for chunk in part.chunks_mut(CHUNK) {
                     fill(&mut self.source, chunk, &mut at)?;
                     crc.update(chunk);
                 }
-                bytes = rest;
             } else {
                 let mut left = section.len;
                 let mut chunk = [0; 256];
@@ -174,7 +212,7 @@ impl<R: Read> Reader<R> {
             end = section.offset + section.len;
         }
         if cfg!(target_endian = "big") {
-            out.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
+            out.iter_mut().chain(score).for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
         }
         Ok(self.source)
     }
@@ -213,6 +251,15 @@ fn header_len(prefix: &[u8]) -> Result<usize, Error> {
         (VERSION, found) => Err(Error::HeaderLength { found }),
         (found, _) => Err(Error::Version { found }),
     }
+}
+
+/// Little-endian numbers into memory.
+fn copy(bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    check_len(bytes.len() / 4, out.len())?;
+    for (x, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *x = f32::from_le_bytes(*bytes);
+    }
+    Ok(())
 }
 
 const fn check_len(expected: usize, found: usize) -> Result<(), Error> {

@@ -557,6 +557,25 @@ impl<X: Kernels> Target for Host<'_, X> {
         Ok(())
     }
 
+    fn scores(&mut self, y: Buf, x: Buf, w: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let ([x, w], [y]) = self.arena.views([x.f32s(n * dim), w.f32s(dim)], [y.f32s(n)])?;
+        let (x, w, y) = (cast::<f32>(x)?, cast::<f32>(w)?, cast_mut::<f32>(y)?);
+        split::rows(&self.exec, y, 1, rows_a_piece(dim), |i, y| ops::score::forward(y, &x[i * dim..], w));
+        Ok(())
+    }
+
+    fn scores_backward(&mut self, [dx, dw]: [Buf; 2], x: Buf, w: Buf, coef: Buf, rows: Rows, dim: usize) -> Result<()> {
+        let n = self.rows(rows);
+        let read = [x.f32s(n * dim), w.f32s(dim), coef.f32s(n)];
+        let ([x, w, coef], [dx, dw]) = self.arena.views(read, [dx.f32s(n * dim), dw.f32s(dim)])?;
+        let (x, w, coef) = (cast::<f32>(x)?, cast::<f32>(w)?, cast::<f32>(coef)?);
+        let (dx, dw) = (cast_mut::<f32>(dx)?, cast_mut::<f32>(dw)?);
+        split::rows(&self.exec, dx, dim, rows_a_piece(dim), |i, dx| ops::score::backward_rows(dx, w, &coef[i..]));
+        split::rows(&self.exec, dw, 1, rows_a_piece(n), |i, dw| ops::score::backward_head(dw, x, coef, dim, i));
+        Ok(())
+    }
+
     fn sum_squares(&mut self, out: Buf, x: Buf) -> Result<()> {
         let ([x], [out]) = self.arena.views([x], [out.part(0, 8)])?;
         let x = cast::<f32>(x)?;

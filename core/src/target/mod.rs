@@ -356,6 +356,10 @@ pub trait Target {
     fn softmax_finish(&mut self, sums: Buf, w: Buf, stats: Buf, coef: Buf, rows: Rows, dim: usize) -> Result<()>;
     /// `log p` of each target from complete stats: `[rows]`.
     fn target_logprobs(&mut self, logprobs: Buf, stats: Buf, rows: Rows) -> Result<()>;
+    /// One score a row by a scalar head: `y[t] = x[t] · w`; x: `[rows, dim]`, w: `[dim]`, y: `[rows]`.
+    fn scores(&mut self, y: Buf, x: Buf, w: Buf, rows: Rows, dim: usize) -> Result<()>;
+    /// The gradients of `Σ coef · score`: to the rows `dx[t] = coef[t] · w`, set, and to the head `dw += Σ coef[t] · x[t]`; coef: `[rows]`.
+    fn scores_backward(&mut self, grads: [Buf; 2], x: Buf, w: Buf, coef: Buf, rows: Rows, dim: usize) -> Result<()>;
     /// The sum of squares of `x`, in f64, as 8 bytes in `out`.
     fn sum_squares(&mut self, out: Buf, x: Buf) -> Result<()>;
     /// One AdamW update; the learning rate is in `rate`, gradients are multiplied by [`Slot::CLIP`] first, bias corrections are in their slots.

@@ -113,6 +113,9 @@ pub struct TuneOptions {
     /// Only score: no gradients, no optimiser.
     #[serde(skip)]
     pub score_only: bool,
+    /// Score whole answers by a head of its own: a reward model.
+    #[serde(skip)]
+    pub score_head: bool,
 }
 
 /// Vocabulary entries whose logits exist at once in a pass over so many tokens.
@@ -157,6 +160,7 @@ impl Default for TuneOptions {
             threads: 0,
             precision: Precision::default(),
             score_only: false,
+            score_head: false,
         }
     }
 }
@@ -254,6 +258,7 @@ impl TuneOptions {
             optim_8bit: self.optim == Some(Optim::AdamW8bit),
             dropout: self.dropout > 0.0,
             backward: !self.score_only,
+            score_head: self.score_head,
         })
     }
 

@@ -38,6 +38,7 @@ fn main() {
         optim_8bit: false,
         dropout: false,
         backward: true,
+        score_head: false,
     };
     let layout = plan::tune(spec, &request, &mut |_| {}).unwrap();
     let precision = if std::env::var_os("F32").is_some() { Precision::F32 } else { Precision::Fast };

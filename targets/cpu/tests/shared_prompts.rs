@@ -124,6 +124,7 @@ impl Machine {
                 optim_8bit: false,
                 dropout: false,
                 backward: true,
+                score_head: false,
             };
             let layout = plan::tune(&model.spec, &request, &mut |_| {}).unwrap();
             let pool = Arc::new(Pool::new(way.threads).unwrap());
