@@ -25,6 +25,10 @@
 //! A [`PreferenceTuner`](prefer::PreferenceTuner) learns from pairs, likes and dislikes, and rankings: DPO and its family, KTO, ORPO, `SimPO`, CPO,
 //! Plackett–Luce.
 //!
+//! # [`reward`]: a score for an answer
+//! A [`RewardTuner`](reward::RewardTuner) learns from pairs and rankings which answers are better; a [`RewardModel`](reward::RewardModel) says how good
+//! one is.
+//!
 //! # [`feedback`]: what people made of the answers
 //! A [`Store`](feedback::Store) is a log of prompts, answers, thumbs, edits and rankings on disk, from which preference data are built.
 //!
@@ -53,6 +57,7 @@ pub mod model;
 pub mod plan;
 pub mod prefer;
 pub mod report;
+pub mod reward;
 pub mod session;
 pub mod template;
 pub mod tokenizer;

@@ -236,20 +236,21 @@ fn fit(
 ) -> Result<Planned<plan::TuneLayout>> {
     let spec = model.spec();
     let lora = attune_core::lora::Layout::new(spec, request.shape)?;
+    let tuned = lora.len() + if request.score_head { spec.width } else { 0 };
     let host = |g: &mut Gathered, r: &TuneRequest| {
         model_host(g, model);
         batch(g, r);
         g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
         if r.backward {
-            g.host("adapter.copy", &[lora.len()], "f32", 4);
+            g.host("adapter.copy", &[tuned], "f32", 4);
             if options.caches_trunk(spec) {
                 g.host("trunk", &[r.tokens, spec.width], "f32", 4);
             }
             if options.keeps_best() {
-                g.host("adapter.best", &[lora.len()], "f32", 4);
+                g.host("adapter.best", &[tuned], "f32", 4);
             }
             if options.save_every > 0 {
-                let state = if r.optim_8bit { 2 * lora.len() + lora.len() / 8 } else { 8 * lora.len() };
+                let state = if r.optim_8bit { 2 * tuned + tuned / 8 } else { 8 * tuned };
                 g.host("checkpoint.state", &[state], "u8", 1);
             }
         }

@@ -208,12 +208,16 @@ impl Session {
         &self.history
     }
 
-    /// Puts an adapter into use and returns its number. What is in the cache stays as it was computed: [`reset`](Self::reset) to compute it anew.
+    /// Puts an adapter into use and returns its number. A reward model's is taken without its head, with a warning: it was tuned to score answers and not to
+    /// give them. What is in the cache stays as it was computed: [`reset`](Self::reset) to compute it anew.
     ///
     /// # Errors
     /// An adapter of another model, too many of them, a rank larger than planned.
     pub fn add_adapter(&mut self, adapter: &Adapter, scale: f32) -> Result<usize> {
         adapter.layout_on(&self.model.base_unhashed()?)?;
+        if adapter.score_head.is_some() {
+            tracing::warn!("the adapter is a reward model's, tuned to score answers and not to give them; its score head is passed over");
+        }
         let index = self.decoder.adapters();
         let region =
             Region::adapter(index).ok_or_else(|| Error::option("--adapter", format!("at most {}", Region::MAX_ADAPTERS), index + 1))?;

@@ -111,6 +111,9 @@ pub(super) fn show_adapter(out: &Output, adapter: &Description) -> Outcome {
         ("base", adapter.base_name.clone().unwrap_or_else(unknown)),
         ("base hash", adapter.base_hash.clone().unwrap_or_else(unknown)),
     ];
+    if adapter.score_head > 0 {
+        entries.push(("score head", format!("{} numbers: a reward model", thousands(adapter.score_head))));
+    }
     entries.extend(adapter.steps.map(|steps| ("updates", thousands(steps))));
     entries.extend(adapter.creator.clone().map(|creator| ("made by", creator)));
     list(out, &entries)

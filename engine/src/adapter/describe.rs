@@ -27,6 +27,8 @@ pub struct Description {
     pub layers: u32,
     /// How many numbers.
     pub parameters: u64,
+    /// Numbers of a reward model's score head; 0 where there is none.
+    pub score_head: u64,
     /// `general.architecture` of the base, where it is known.
     pub architecture: Option<String>,
     /// What the base is called, where it is known.
@@ -47,7 +49,7 @@ pub fn describe(path: &Path) -> Result<Description, Error> {
     match detect(path)? {
         Form::Native(path) => native(&path),
         Form::Peft(folder) => {
-            let peft::Summary { config, modules, layers, params } = peft::summary(&folder)?;
+            let peft::Summary { config, modules, layers, params, score_head } = peft::summary(&folder)?;
             let (first_layer, layers) = span(layers);
             Ok(Description {
                 format: "peft",
@@ -57,7 +59,8 @@ pub fn describe(path: &Path) -> Result<Description, Error> {
                 target_modules: names(modules),
                 first_layer,
                 layers,
-                parameters: params,
+                parameters: params - score_head,
+                score_head,
                 architecture: None,
                 base_name: config.base_name,
                 base_hash: None,
@@ -78,6 +81,7 @@ pub fn describe(path: &Path) -> Result<Description, Error> {
                 first_layer,
                 layers,
                 parameters: summary.params,
+                score_head: 0,
                 architecture: Some(summary.architecture),
                 base_name: None,
                 base_hash: None,
@@ -101,6 +105,7 @@ fn native(path: &Path) -> Result<Description, Error> {
         first_layer: header.shape.first_layer,
         layers: header.shape.layers,
         parameters: reader.params_len() as u64,
+        score_head: reader.score_head_len() as u64,
         architecture: Some(base.architecture),
         base_name: base.name,
         base_hash: Some(hex(&base.hash)),

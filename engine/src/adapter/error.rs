@@ -103,6 +103,14 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// The form of file has no place for something that the adapter has.
+    #[error("{path}: expected an adapter without {what} for this form of file, found one with it; write a native file or a PEFT folder", path = path.display())]
+    NoPlace {
+        /// The file.
+        path: PathBuf,
+        /// What there is no place for.
+        what: &'static str,
+    },
     /// Tensors that the settings promise are not there.
     #[error("{path}: {missing} of {promised} tensors are missing, the first is {first}; save or copy the adapter again", path = path.display())]
     MissingTensors {
@@ -199,6 +207,7 @@ impl Error {
             Error::Memory { .. } => 515,
             Error::NotFinite { .. } => 516,
             Error::Params { .. } => 517,
+            Error::NoPlace { .. } => 518,
         }
     }
 }

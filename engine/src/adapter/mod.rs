@@ -74,6 +74,8 @@ pub struct Adapter {
     pub shape: Shape,
     /// Its numbers in the order of [`Layout`], rows in the order of the base's GGUF file.
     pub params: Vec<f32>,
+    /// A reward model's head, `[D]`: what its scores are made with. Answering passes over it.
+    pub score_head: Option<Vec<f32>>,
     /// The model that it belongs to.
     pub base: BaseId,
     /// How it came about.
@@ -142,9 +144,26 @@ impl Adapter {
         Ok(Adapter::made(base.id(), base, shape, params, info))
     }
 
+    /// The same with a reward model's head, `[D]`.
+    ///
+    /// # Errors
+    /// [`Error::Params`] if it has not as many numbers as the model is wide.
+    pub fn with_score_head(self, head: Vec<f32>) -> Result<Adapter, Error> {
+        let expected = self.width();
+        if head.len() != expected {
+            return Err(Error::Params { expected, found: head.len() });
+        }
+        Ok(Adapter { score_head: Some(head), ..self })
+    }
+
+    /// D of its base.
+    fn width(&self) -> usize {
+        self.dims[attune_core::lora::Module::Q as usize][0] as usize
+    }
+
     fn made(id: BaseId, base: &Base<'_>, shape: Shape, params: Vec<f32>, info: Info) -> Adapter {
         let header = header(base, shape, &id, &info);
-        Adapter { shape, params, base: id, info, dims: header.dims, base_layers: header.base_layers }
+        Adapter { shape, params, score_head: None, base: id, info, dims: header.dims, base_layers: header.base_layers }
     }
 
     /// Opens an adapter for a model, whatever its form. PEFT and GGUF say nothing of the base that could be compared, beyond widths, layers and
@@ -172,7 +191,14 @@ impl Adapter {
         };
         match form {
             Form::Native(path) => open_native(path, base, any_base),
-            Form::Peft(folder) => peft::read(folder, spec).and_then(|read| foreign(read.shape, read.params, "imported from PEFT")),
+            Form::Peft(folder) => {
+                let read = peft::read(folder, spec)?;
+                let adapter = foreign(read.shape, read.params, "imported from PEFT")?;
+                match read.score_head {
+                    Some(head) => adapter.with_score_head(head),
+                    None => Ok(adapter),
+                }
+            }
             Form::Gguf(path) => {
                 let bytes = fs::read(path).map_err(io(path, "reading"))?;
                 gguf::read(path, &bytes, spec).and_then(|read| foreign(read.shape, read.params, "imported from GGUF"))
@@ -192,23 +218,28 @@ impl Adapter {
             base: container_base(&self.base),
             training: container_training(&self.info),
         };
-        write_native(path, &header, &self.params)
+        write_native(path, &header, &self.params, self.score_head.as_deref().unwrap_or(&[]))
     }
 
-    /// Writes a folder that PEFT loads. Layers whose matrices are all zero are left out.
+    /// Writes a folder that PEFT loads. Layers whose matrices are all zero are left out. With a score head it is an adapter for
+    /// `AutoModelForSequenceClassification` with one label.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Shape`] and [`Error::Params`] if the adapter does not fit `base`.
     pub fn export_peft(&self, folder: &Path, base: &Base<'_>) -> Result<(), Error> {
         let layout = self.layout_on(base)?;
-        peft::write(folder, base.spec(), &layout, &self.params, self.base.name.as_deref().unwrap_or(""))
+        let name = self.base.name.as_deref().unwrap_or("");
+        peft::write(folder, base.spec(), &layout, (&self.params, self.score_head.as_deref()), name)
     }
 
     /// Writes a file that llama.cpp loads, in F32. Linears whose matrices are all zero are left out.
     ///
     /// # Errors
-    /// As [`export_peft`](Self::export_peft).
+    /// As [`export_peft`](Self::export_peft), and [`Error::NoPlace`] for a score head.
     pub fn export_gguf(&self, path: &Path, base: &Base<'_>) -> Result<(), Error> {
+        if self.score_head.is_some() {
+            return Err(Error::NoPlace { path: path.to_path_buf(), what: "a score head" });
+        }
         let layout = self.layout_on(base)?;
         gguf::write(path, base.spec(), &layout, &self.params, self.base.name.as_deref())
     }
@@ -230,7 +261,7 @@ impl Adapter {
 /// [`Error::Shape`] for a shape that the model cannot carry, [`Error::Native`] if the numbers are not as many as it has, [`Error::Io`].
 pub fn save_params(path: &Path, base: &Base<'_>, shape: Shape, info: &Info, params: &[f32]) -> Result<(), Error> {
     shape.check(base.spec()).map_err(|source| Error::Shape { source })?;
-    write_native(path, &header(base, shape, &base.id(), info), params)
+    write_native(path, &header(base, shape, &base.id(), info), params, &[])
 }
 
 fn header(base: &Base<'_>, shape: Shape, id: &BaseId, info: &Info) -> container::Header {
@@ -259,8 +290,8 @@ fn id_of(base: &container::Base) -> BaseId {
     BaseId { hash: base.hash, architecture: base.architecture.as_str().to_owned(), name }
 }
 
-fn write_native(path: &Path, header: &container::Header, params: &[f32]) -> Result<(), Error> {
-    files::replace(path, |out| match container::write(&mut Io(out), header, params) {
+fn write_native(path: &Path, header: &container::Header, params: &[f32], score: &[f32]) -> Result<(), Error> {
+    files::replace(path, |out| match container::write_with_head(&mut Io(out), header, params, score) {
         Ok(()) => Ok(()),
         Err(WriteError::Io(source)) => Err(Failed::Io(source)),
         Err(WriteError::Format(source)) => Err(Failed::Format(source)),
@@ -302,8 +333,12 @@ fn open_native(path: &Path, base: &Base<'_>, any_base: bool) -> Result<Adapter, 
     if reader.file_len() != len {
         return Err(native(container::Error::Truncated { expected: reader.file_len(), found: len }));
     }
-    let mut params = assemble::zeros(reader.params_len())?;
-    reader.read(&mut params).map_err(|e| read_error(path, e))?;
+    let head = reader.score_head_len();
+    if head != 0 && head != base.spec().width {
+        return Err(Error::Params { expected: base.spec().width, found: head });
+    }
+    let (mut params, mut score) = (assemble::zeros(reader.params_len())?, assemble::zeros(reader.score_head_len())?);
+    reader.read_with_head(&mut params, &mut score).map_err(|e| read_error(path, e))?;
     let finite = |layer, module| {
         let all =
             [attune_core::lora::Side::A, attune_core::lora::Side::B].map(|side| assemble::matrix(&params, &layout, layer, module, side));
@@ -314,8 +349,12 @@ fn open_native(path: &Path, base: &Base<'_>, any_base: bool) -> Result<Adapter, 
             return Err(Error::NotFinite { path: path.to_path_buf(), layer, module: module.name() });
         }
     }
+    if !score.iter().all(|x| x.is_finite()) {
+        return Err(Error::NotFinite { path: path.to_path_buf(), layer: base.spec().layers, module: "score head" });
+    }
     let info = Info { steps: header.training.steps, creator: header.training.creator.as_str().to_owned() };
-    Ok(Adapter::made(if any_base { base.id() } else { id }, base, header.shape, params, info))
+    let adapter = Adapter::made(if any_base { base.id() } else { id }, base, header.shape, params, info);
+    if score.is_empty() { Ok(adapter) } else { adapter.with_score_head(score) }
 }
 
 /// A reader of a native file, its header checked, and the file's length in bytes.

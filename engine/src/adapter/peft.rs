@@ -23,6 +23,7 @@ const PICKLE: &str = "adapter_model.bin";
 pub(super) struct Read {
     pub(super) shape: Shape,
     pub(super) params: Vec<f32>,
+    pub(super) score_head: Option<Vec<f32>>,
 }
 
 /// Reads a folder for a model.
@@ -36,7 +37,36 @@ pub(super) fn read(folder: &Path, spec: &Spec) -> Result<Read, Error> {
     let mut tensors = Tensors::open(&path)?;
     let pairs = pairs(&path, &tensors, &config, spec)?;
     let (shape, params) = pairs.assemble(&path, spec, |info, out| tensors.read(info, out))?;
-    Ok(Read { shape, params })
+    let score_head = score_head(&path, &mut tensors, &config, spec)?;
+    Ok(Read { shape, params, score_head })
+}
+
+/// The head of a sequence classifier with one label, `[1, D]`, where the folder says that it was tuned too.
+fn score_head(path: &Path, tensors: &mut Tensors, config: &Config, spec: &Spec) -> Result<Option<Vec<f32>>, Error> {
+    let found = tensors.infos().find(|(name, _)| is_score(name)).map(|(name, info)| (name.to_owned(), info.clone()));
+    match found {
+        None if config.saves_score => {
+            let first = SCORE.into();
+            Err(Error::MissingTensors { path: path.to_path_buf(), first, missing: 1, promised: 1 })
+        }
+        None => Ok(None),
+        Some((name, info)) => {
+            check_tensor(path, (&name, &info), [1, spec.width])?;
+            let mut head = assemble::zeros(spec.width)?;
+            tensors.read(&info, &mut head)?;
+            match head.iter().all(|x| x.is_finite()) {
+                true => Ok(Some(head)),
+                false => Err(Error::NotFinite { path: path.to_path_buf(), layer: spec.layers, module: "score head" }),
+            }
+        }
+    }
+}
+
+/// The score head of `AutoModelForSequenceClassification`, as PEFT names it.
+const SCORE: &str = "base_model.model.score.weight";
+
+fn is_score(name: &str) -> bool {
+    name == SCORE || name == "base_model.model.score.modules_to_save.default.weight"
 }
 
 /// A folder as it is described without a model.
@@ -45,15 +75,19 @@ pub(super) struct Summary {
     pub(super) modules: Modules,
     pub(super) layers: Option<(usize, usize)>,
     pub(super) params: u64,
+    /// Of these, the score head's.
+    pub(super) score_head: u64,
 }
 
 /// Reads what a folder says about itself.
 pub(super) fn summary(folder: &Path) -> Result<Summary, Error> {
     let config = Config::read(&folder.join(CONFIG))?;
     let tensors = Tensors::open(&folder.join(TENSORS))?;
-    let mut summary = Summary { config, modules: Modules::NONE, layers: None, params: 0 };
+    let mut summary = Summary { config, modules: Modules::NONE, layers: None, params: 0, score_head: 0 };
     for (name, info) in tensors.infos() {
-        summary.params += info.shape.iter().map(|d| *d as u64).product::<u64>();
+        let count = info.shape.iter().map(|d| *d as u64).product::<u64>();
+        summary.params += count;
+        summary.score_head += if is_score(name) { count } else { 0 };
         if let Ok(place) = Place::parse(name) {
             summary.modules = summary.modules.with(place.module);
             let (low, high) = summary.layers.unwrap_or((place.layer, place.layer));
@@ -67,7 +101,7 @@ pub(super) fn summary(folder: &Path) -> Result<Summary, Error> {
 fn pairs(path: &Path, tensors: &Tensors, config: &Config, spec: &Spec) -> Result<Pairs<TensorInfo>, Error> {
     let mut found: BTreeMap<(usize, u8), Sides<'_>> = BTreeMap::new();
     let mut prefix = None;
-    for (name, info) in tensors.infos() {
+    for (name, info) in tensors.infos().filter(|(name, _)| !(config.saves_score && is_score(name))) {
         let wrong = |expected: String, found: String| Error::Tensor { path: path.to_path_buf(), tensor: short(name), expected, found };
         let place = Place::parse(name).map_err(|what| {
             wrong("LoRA on q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj of a layer".into(), what.into())
@@ -199,7 +233,13 @@ fn tensor_name(prefix: &str, layer: usize, module: Module, side: Side) -> String
 }
 
 /// Writes a folder. Layers whose matrices are all zero are left out.
-pub(super) fn write(folder: &Path, spec: &Spec, layout: &Layout, params: &[f32], base_name: &str) -> Result<(), Error> {
+pub(super) fn write(
+    folder: &Path,
+    spec: &Spec,
+    layout: &Layout,
+    (params, score): (&[f32], Option<&[f32]>),
+    base_name: &str,
+) -> Result<(), Error> {
     let shape = layout.shape;
     let own = shape.first_layer as usize..(shape.first_layer + shape.layers) as usize;
     let used = |layer: &usize| shape.modules.iter().any(|module| !assemble::is_absent(params, layout, *layer, module));
@@ -208,7 +248,7 @@ pub(super) fn write(folder: &Path, spec: &Spec, layout: &Layout, params: &[f32],
         layers = own.collect();
     }
     let listed = (layers.len() < spec.layers).then_some(&layers[..]);
-    let config = peft_config::settings(&shape, shape.modules, listed, base_name);
+    let config = peft_config::settings(&shape, shape.modules, listed, base_name, score.is_some());
     fs::create_dir_all(folder).map_err(io(folder, "making the folder"))?;
 
     let mut names: Vec<(String, [usize; 2])> = Vec::new();
@@ -220,6 +260,7 @@ pub(super) fn write(folder: &Path, spec: &Spec, layout: &Layout, params: &[f32],
     });
     places.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     names.extend(places.iter().map(|(name, _, _, _, dims)| (name.clone(), *dims)));
+    names.extend(score.map(|score| (SCORE.to_owned(), [1, score.len()])));
 
     let path = folder.join(TENSORS);
     files::replace(&path, |out| {
@@ -234,7 +275,8 @@ pub(super) fn write(folder: &Path, spec: &Spec, layout: &Layout, params: &[f32],
                 }
             }
         }
-        Ok(())
+        // Its name is the last in order too.
+        score.unwrap_or(&[]).iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
     })
     .map_err(io(&path, "writing"))?;
     let path = folder.join(CONFIG);

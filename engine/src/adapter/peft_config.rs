@@ -22,6 +22,8 @@ pub(super) struct Config {
     pub(super) alpha: f32,
     pub(super) use_rslora: bool,
     pub(super) base_name: Option<String>,
+    /// Whether the head of a sequence classifier was tuned too.
+    pub(super) saves_score: bool,
     targets: Names,
     excluded: Names,
     layers: Option<Vec<usize>>,
@@ -48,7 +50,10 @@ const MUST_BE_OFF: [(&str, &str); 14] = [
     ("use_qalora", "false: QALoRA pools its inputs; tune without"),
     ("use_bdlora", "null: block-diagonal LoRA is another layout; tune without"),
     ("lora_bias", "false: biases of B are not supported; tune without"),
-    ("modules_to_save", "null: whole modules are not part of a LoRA adapter; merge them into the base first"),
+    (
+        "modules_to_save",
+        "null, or [\"score\"] with task_type SEQ_CLS: no other whole module is part of an adapter; merge it into the base first",
+    ),
     ("trainable_token_indices", "null: tuned embeddings are not part of a LoRA adapter; merge them into the base first"),
     ("target_parameters", "null: only linears are supported"),
     ("layer_replication", "null: the base's layers are used once each; expand the base itself first"),
@@ -160,7 +165,7 @@ impl Settings<'_> {
     fn config(&self) -> Result<Config, Error> {
         self.check_kind()?;
         for (key, expected) in MUST_BE_OFF {
-            if !self.is_off(key) {
+            if !self.is_off(key) && !(key == "modules_to_save" && self.saves_score()) {
                 return Err(self.wrong(key, expected, self.map.get(key)));
             }
         }
@@ -179,6 +184,7 @@ impl Settings<'_> {
                 Some(Value::Bool(on)) => *on,
                 found => return Err(self.wrong("use_rslora", "true or false", found)),
             },
+            saves_score: self.saves_score(),
             base_name: self.map.get("base_model_name_or_path").and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned),
             targets: self.names("target_modules")?,
             excluded: self.names("exclude_modules")?,
@@ -208,6 +214,15 @@ impl Settings<'_> {
             return Err(self.wrong("init_lora_weights", expected, init));
         }
         Ok(())
+    }
+
+    /// Whether it is a sequence classifier's adapter whose head, and nothing else, was tuned as a whole. PEFT adds `classifier` to the list, which these models
+    /// do not have.
+    fn saves_score(&self) -> bool {
+        let modules = self.map.get("modules_to_save").and_then(Value::as_array);
+        let classifies = self.map.get("task_type").and_then(Value::as_str) == Some("SEQ_CLS");
+        let known = |name: &Value| matches!(name.as_str(), Some("score" | "classifier"));
+        classifies && modules.is_some_and(|list| list.iter().all(known) && list.iter().any(|name| name.as_str() == Some("score")))
     }
 
     /// Absent, null, false, or empty.
@@ -315,7 +330,8 @@ impl<'v> From<&'v str> for Found<'v> {
 }
 
 /// The settings of an adapter, with the keys that PEFT 0.11 and later know. `layers`: those that it sits on, unless on all.
-pub(super) fn settings(shape: &Shape, modules: Modules, layers: Option<&[usize]>, base_name: &str) -> Value {
+/// `classifies`: with the head of a sequence classifier.
+pub(super) fn settings(shape: &Shape, modules: Modules, layers: Option<&[usize]>, base_name: &str, classifies: bool) -> Value {
     let whole = shape.alpha.fract() == 0.0 && shape.alpha < 1e9;
     let alpha = if whole { json!(shape.alpha as i64) } else { json!(shape.alpha) };
     json!({
@@ -334,13 +350,13 @@ pub(super) fn settings(shape: &Shape, modules: Modules, layers: Option<&[usize]>
         "lora_dropout": 0.0,
         "megatron_config": null,
         "megatron_core": "megatron.core",
-        "modules_to_save": null,
+        "modules_to_save": classifies.then(|| json!(["score"])),
         "peft_type": "LORA",
         "r": shape.rank,
         "rank_pattern": {},
         "revision": null,
         "target_modules": modules.iter().map(Module::name).collect::<Vec<_>>(),
-        "task_type": "CAUSAL_LM",
+        "task_type": if classifies { "SEQ_CLS" } else { "CAUSAL_LM" },
         "use_dora": false,
         "use_rslora": shape.use_rslora,
     })

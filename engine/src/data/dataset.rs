@@ -212,6 +212,21 @@ impl Dataset {
         self.object(self.locate(index).0)
     }
 
+    /// By how much example `index` says that its chosen answer is better: its `margin`, 0 where it has none.
+    ///
+    /// # Errors
+    /// A margin that is no finite number.
+    pub fn margin(&self, index: usize) -> Result<f32, BadRecord> {
+        let record = self.locate(index).0;
+        match self.object(record)?.get("margin") {
+            None | Some(Value::Null) => Ok(0.0),
+            Some(value) => match value.as_f64().map(|margin| margin as f32).filter(|margin| margin.is_finite()) {
+                Some(margin) => Ok(margin),
+                None => Err(self.bad(record, Problem::new("`margin` to be a number", super::json::describe(value)))),
+            },
+        }
+    }
+
     /// The 1-based line on which example `index` begins; 0 past the end.
     pub fn line(&self, index: usize) -> u64 {
         self.index.spans.get(self.locate(index).0).map_or(0, |span| u64::from(span.line))

@@ -8,41 +8,48 @@ use core::ops::Range;
 
 /// A group where it lies: all of its members follow each other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Which example.
-    pub(super) example: usize,
+    pub(crate) example: usize,
     /// How many members.
-    pub(super) members: usize,
+    pub(crate) members: usize,
     /// Targets of the first member that are the prompt's.
-    pub(super) prompt_targets: usize,
+    pub(crate) prompt_targets: usize,
     /// Of a rating, whether it is liked.
-    pub(super) liked: bool,
+    pub(crate) liked: bool,
 }
 
 /// Micro-batches whose coefficients are found together: one that holds some groups, or several that hold one long group.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Set {
-    pub(super) micros: Range<usize>,
-    pub(super) groups: Range<usize>,
+pub(crate) struct Set {
+    pub(crate) micros: Range<usize>,
+    pub(crate) groups: Range<usize>,
 }
 
 /// Groups in micro-batches, in room that is used again.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     micros: Vec<MicroBatch>,
-    pub(super) groups: Vec<Group>,
-    pub(super) sets: Vec<Set>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) sets: Vec<Set>,
     used: usize,
     capacity: usize,
+    /// Whether whole answers are scored, and not their tokens.
+    scores: bool,
 }
 
 impl Loaded {
     /// Room for `count` micro-batches of `capacity` tokens.
-    pub(super) fn new(count: usize, capacity: usize) -> Loaded {
+    pub(crate) fn new(count: usize, capacity: usize) -> Loaded {
         Loaded { micros: (0..count).map(|_| MicroBatch::with_capacity(capacity)).collect(), capacity, ..Loaded::default() }
     }
 
-    pub(super) fn clear(&mut self) {
+    /// The same for answers that are scored as a whole.
+    pub(crate) fn scored(count: usize, capacity: usize) -> Loaded {
+        Loaded { scores: true, ..Loaded::new(count, capacity) }
+    }
+
+    pub(crate) fn clear(&mut self) {
         self.micros.iter_mut().for_each(MicroBatch::clear);
         self.groups.clear();
         self.sets.clear();
@@ -50,7 +57,7 @@ impl Loaded {
     }
 
     /// The micro-batches in use.
-    pub(super) fn micros(&self) -> &[MicroBatch] {
+    pub(crate) fn micros(&self) -> &[MicroBatch] {
         self.micros.get(..self.used).unwrap_or_default()
     }
 
@@ -60,29 +67,42 @@ impl Loaded {
         &mut self.micros
     }
 
-    pub(super) fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.micros().iter().map(MicroBatch::tokens).sum()
     }
 
-    pub(super) fn targets(&self) -> usize {
+    pub(crate) fn targets(&self) -> usize {
         self.micros().iter().map(MicroBatch::targets).sum()
     }
 
+    /// What a group is, wherever it lies.
+    pub(crate) fn group(example: usize, answers: &Answers) -> Group {
+        Group { example, members: answers.members.len(), prompt_targets: answers.prompt_targets, liked: answers.liked }
+    }
+
     /// Adds a group: to the last micro-batch if that has fewer than `most` groups and room; one that no micro-batch holds is spread over several.
-    pub(super) fn push(&mut self, example: usize, answers: &Answers, most: usize, share: bool) {
-        let group = Group { example, members: answers.members.len(), prompt_targets: answers.prompt_targets, liked: answers.liked };
+    pub(crate) fn push(&mut self, example: usize, answers: &Answers, most: usize, share: bool) {
+        let group = Self::group(example, answers);
         let members: Vec<&Encoded> = answers.members.iter().collect();
         let tokens = group_tokens(answers, share);
         let fits = |set: &&mut Set| {
             let room = self.micros.get(set.micros.start).is_some_and(|m| m.tokens() + tokens <= self.capacity);
             set.micros.len() == 1 && set.groups.len() < most && room
         };
-        let at = self.groups.len();
+        let (at, scores) = (self.groups.len(), self.scores);
         self.groups.push(group);
+        let lay = |micro: &mut MicroBatch, members: &[&Encoded]| {
+            if scores {
+                let prompt = members.first().map_or(&[][..], |one| one.ids.get(..answers.prompt).unwrap_or_default());
+                micro.push_scored(prompt, members.iter().map(|m| m.ids.get(prompt.len()..).unwrap_or_default()), share);
+            } else {
+                micro.push_group(answers.prompt, members, share);
+            }
+        };
         if let Some(set) = self.sets.last_mut().filter(fits) {
             set.groups.end = at + 1;
             if let Some(micro) = self.micros.get_mut(set.micros.start) {
-                micro.push_group(answers.prompt, &members, share);
+                lay(micro, &members);
             }
             return;
         }
@@ -92,7 +112,7 @@ impl Loaded {
             let length = |n: usize| MicroBatch::group_tokens(answers.prompt, rest.iter().take(n).map(|m| m.ids.len()), share);
             let n = (1..=rest.len()).take_while(|&n| length(n) <= self.capacity).last().unwrap_or(1);
             let (now, later) = rest.split_at(n);
-            self.next().push_group(answers.prompt, now, share);
+            lay(self.next(), now);
             rest = later;
         }
         self.sets.push(Set { micros: first..self.used, groups: at..at + 1 });

@@ -5,6 +5,7 @@ use crate::encode::{Encoded, IGNORE, continued, given};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::template::MaskOptions;
+use attune_core::objective::ranking::PlackettLuce;
 use attune_core::objective::{Data, Method};
 
 /// Answers to one prompt as tokens: of a pair chosen and rejected, of a ranking all from best to worst, of a rating one.
@@ -22,6 +23,33 @@ pub struct Answers {
     pub cut: bool,
 }
 
+/// What answers are read for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose {
+    /// The method that learns from them; for scores one that takes answers in order.
+    pub(crate) method: Method,
+    /// Whether whole answers are scored, and not their tokens.
+    pub(crate) scores: bool,
+}
+
+impl Purpose {
+    /// A method's.
+    pub(crate) const fn method(method: Method) -> Purpose {
+        Purpose { method, scores: false }
+    }
+
+    /// A reward model's: pairs and rankings, both as answers in order.
+    pub(crate) fn scores() -> Purpose {
+        Purpose { method: Method::PlackettLuce(PlackettLuce::default()), scores: true }
+    }
+}
+
+impl core::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.scores { f.write_str("a reward model") } else { write!(f, "{}", self.method) }
+    }
+}
+
 /// The least of `max_length` that stays for the prompt where answers are too long: a quarter.
 const PROMPT_SHARE: usize = 4;
 
@@ -30,8 +58,8 @@ impl Answers {
     ///
     /// # Errors
     /// A record of another kind, a model without tokenizer (but for ids), a conversation that the template refuses.
-    pub(super) fn read(model: &Model, record: Record, part: usize, method: &Method, mask: &MaskOptions) -> Result<Answers> {
-        let (data, tools) = (method.data(), record.tools().to_vec());
+    pub(super) fn read(model: &Model, record: Record, part: usize, purpose: &Purpose, mask: &MaskOptions) -> Result<Answers> {
+        let (data, tools) = (purpose.method.data(), record.tools().to_vec());
         let (prompt, completions, liked) = match (record, data) {
             (Record::Preference { prompt, chosen, rejected, .. }, Data::Pairs | Data::Rankings) => (prompt, vec![chosen, rejected], false),
             (Record::Preference { prompt, chosen, rejected, .. }, Data::Ratings) => {
@@ -50,25 +78,39 @@ impl Answers {
                     Data::Ratings => "ratings (prompt, completion, label) or pairs",
                     Data::Rankings => "rankings (prompt, completions) or pairs",
                 };
-                return Err(Error::option("--data", format!("{expected} for {method}"), format!("{:?} examples", other.objective())));
+                return Err(Error::option("--data", format!("{expected} for {purpose}"), format!("{:?} examples", other.objective())));
             }
         };
+        Ok(Answers { liked, ..Answers::to(model, &prompt, completions, tools, mask)? })
+    }
+
+    /// Answers to a prompt.
+    ///
+    /// # Errors
+    /// A model without tokenizer (but for ids), a conversation that the template refuses.
+    pub(crate) fn to(
+        model: &Model,
+        prompt: &Passage,
+        answers: Vec<Passage>,
+        tools: Vec<serde_json::Value>,
+        mask: &MaskOptions,
+    ) -> Result<Answers> {
         let tools = (!tools.is_empty()).then(|| serde_json::Value::Array(tools));
-        let members: Result<Vec<Encoded>> = completions.into_iter().map(|c| member(model, &prompt, c, tools.as_ref(), mask)).collect();
-        Ok(Answers { members: members?, liked, ..Answers::default() })
+        let members: Result<Vec<Encoded>> = answers.into_iter().map(|c| member(model, prompt, c, tools.as_ref(), mask)).collect();
+        Ok(Answers { members: members?, ..Answers::default() })
     }
 
     /// Drops what nothing is learnt from, finds the common prompt by comparing ids, and cuts what is longer than `max_length` tokens: first the prompt
     /// behind its first token (which may begin the document), the same of it in every member, down to a quarter of `max_length`; then the
     /// ends of answers. `Err` says why nothing can be learnt.
-    pub(super) fn fit(&mut self, max_length: usize, method: &Method) -> core::result::Result<(), String> {
+    pub(crate) fn fit(&mut self, max_length: usize, purpose: &Purpose) -> core::result::Result<(), String> {
         for member in &mut self.members {
             let end = member.labels.iter().rposition(|&l| l != IGNORE).map_or(0, |last| last + 1);
             member.ids.truncate(end);
             member.labels.truncate(end);
             match first_target(member) {
                 None => return Err("an answer has no token to learn".into()),
-                Some(0) => {
+                Some(0) if !purpose.scores => {
                     return Err("the prompt has no tokens, so that nothing predicts the answer's first one; give it at least one".into());
                 }
                 Some(_) => {}
@@ -87,16 +129,17 @@ impl Answers {
             }
             self.prompt -= cut;
         }
-        if self.members.iter().any(|m| m.targets() == 0) {
+        if self.members.iter().any(|m| first_target(m).is_none() || !purpose.scores && m.targets() == 0) {
             return Err("an answer has no token to learn left within max-length".into());
         }
-        for (i, one) in self.members.iter().enumerate() {
+        // Scores of the same answer are the same, whichever place it has: nothing is learnt from them but where the middle is.
+        for (i, one) in self.members.iter().enumerate().filter(|_| !purpose.scores) {
             if self.members.iter().skip(i + 1).any(|other| one.ids == other.ids && one.labels == other.labels) {
                 let within = if self.cut { " within max-length" } else { "" };
                 return Err(format!("two answers are the same tokens{within}, so that neither is better"));
             }
         }
-        if method.learns_prompt()
+        if purpose.method.learns_prompt()
             && let Some(chosen) = self.members.first_mut()
         {
             let first = first_target(chosen).unwrap_or(0);

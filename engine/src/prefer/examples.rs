@@ -1,7 +1,7 @@
 //! A data set as a preference run uses it: which examples can be learnt from, how long they are, and each one's tokens when they are asked for.
 
-use super::encode::{Answers, first_target, parts};
-use crate::data::Dataset;
+use super::encode::{Answers, Purpose, first_target, parts};
+use crate::data::{BadRecord, Dataset};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::template::MaskOptions;
@@ -22,6 +22,8 @@ struct Usable {
     tokens: u32,
     /// Tokens of the longest member.
     longest: u32,
+    /// By how much a pair's chosen answer is known to be better, for a reward model.
+    margin: f32,
 }
 
 /// The usable preferences, ratings or rankings of a data set. Some twenty bytes an example stay in memory; tokens are made anew from the file
@@ -29,7 +31,7 @@ struct Usable {
 pub struct PreferenceExamples {
     model: Model,
     data: Arc<Dataset>,
-    method: Method,
+    purpose: Purpose,
     usable: Vec<Usable>,
     max_length: usize,
     share: bool,
@@ -56,16 +58,43 @@ impl PreferenceExamples {
         max_length: usize,
         share_prompts: bool,
         keep: impl Fn(u64) -> bool,
+        progress: impl FnMut(usize),
+    ) -> Result<PreferenceExamples> {
+        Self::prepare_for(model, data, Purpose::method(*method), max_length, share_prompts, keep, progress)
+    }
+
+    /// The same for a reward model, which takes pairs and rankings, and of a pair its `margin` where it has one.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_for_scores(
+        model: &Model,
+        data: Arc<Dataset>,
+        max_length: usize,
+        share_prompts: bool,
+        keep: impl Fn(u64) -> bool,
+        progress: impl FnMut(usize),
+    ) -> Result<PreferenceExamples> {
+        Self::prepare_for(model, data, Purpose::scores(), max_length, share_prompts, keep, progress)
+    }
+
+    fn prepare_for(
+        model: &Model,
+        data: Arc<Dataset>,
+        purpose: Purpose,
+        max_length: usize,
+        share_prompts: bool,
+        keep: impl Fn(u64) -> bool,
         mut progress: impl FnMut(usize),
     ) -> Result<PreferenceExamples> {
         let mut examples = PreferenceExamples {
             model: model.clone(),
             data: data.clone(),
-            method: *method,
+            purpose,
             usable: Vec::new(),
             max_length,
             // A prompt that is learnt in the chosen answer alone belongs to it alone.
-            share: share_prompts && !method.learns_prompt(),
+            share: share_prompts && !purpose.method.learns_prompt(),
             mask: MaskOptions::default(),
             skipped: Vec::new(),
             truncated: 0,
@@ -78,16 +107,17 @@ impl PreferenceExamples {
         for i in (0..data.len()).filter(|&i| keep(i as u64)) {
             progress(i);
             let count = match data.record(i) {
-                Ok(record) => parts(&record, method),
+                Ok(record) => parts(&record, &purpose.method),
                 Err(bad) => {
                     examples.skip(i, format!("expected {}, found {}", bad.expected, bad.found));
                     continue;
                 }
             };
             for part in 0..count {
-                match examples.read(i, part) {
-                    Ok(Ok(answers)) => examples.take(i, part, &answers, &mut hash, &mut seen),
-                    Ok(Err(reason)) => examples.skip(i, reason),
+                let read = examples.read(i, part).and_then(|answers| Ok((answers, examples.margin_of(i)?)));
+                match read {
+                    Ok((Ok(answers), margin)) => examples.take((i, part), &answers, margin, &mut hash, &mut seen),
+                    Ok((Err(reason), _)) => examples.skip(i, reason),
                     // Not the example's fault: every one of them would fail.
                     Err(e @ Error::NoTokenizer { .. }) => return Err(e),
                     Err(e @ Error::Option { option: "--data", .. }) if examples.usable.is_empty() => return Err(e),
@@ -113,7 +143,7 @@ impl PreferenceExamples {
             let reason = self.skipped.first().map_or_else(|| "it is empty".into(), |s| format!("line {}: {}", s.line, s.reason));
             return Err(Error::NothingToLearn { name, records, reason });
         }
-        if matches!(&self.method, Method::Kto(kto) if kto.needs_divergence()) && self.usable.len() < 2 {
+        if matches!(&self.purpose.method, Method::Kto(kto) if kto.needs_divergence()) && self.usable.len() < 2 {
             let reason =
                 "kto weighs each answer against another example's, and there is one alone; add a second, or take apo_zero_unpaired";
             return Err(Error::NothingToLearn { name, records, reason: reason.into() });
@@ -121,7 +151,7 @@ impl PreferenceExamples {
         Ok(())
     }
 
-    fn take(&mut self, record: usize, part: usize, answers: &Answers, hash: &mut Sha256, seen: &mut HashMap<u64, bool>) {
+    fn take(&mut self, (record, part): (usize, usize), answers: &Answers, margin: f32, hash: &mut Sha256, seen: &mut HashMap<u64, bool>) {
         for member in &answers.members {
             hash.update((member.ids.len() as u32).to_le_bytes());
             member.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
@@ -129,16 +159,20 @@ impl PreferenceExamples {
             let prompt = first_target(member).unwrap_or(0);
             self.longest = [self.longest[0].max(prompt), self.longest[1].max(member.ids.len() - prompt)];
         }
-        self.contradictions += usize::from(contradicts(self.method.data(), answers, seen));
+        if margin != 0.0 {
+            hash.update(margin.to_le_bytes());
+        }
+        self.contradictions += usize::from(contradicts(self.purpose.method.data(), answers, seen));
         self.truncated += usize::from(answers.cut);
         self.total.examples += 1;
-        self.total.tokens += self.method.likelihood_tokens(&pair_of(answers));
+        self.total.tokens += self.purpose.method.likelihood_tokens(&pair_of(answers));
         self.usable.push(Usable {
             record: record as u32,
             part: part as u32,
             members: answers.members.len() as u32,
             tokens: group_tokens(answers, self.share) as u32,
             longest: answers.members.iter().map(|m| m.ids.len()).max().unwrap_or(0) as u32,
+            margin,
         });
     }
 
@@ -154,8 +188,14 @@ impl PreferenceExamples {
             records: 1,
             reason: bad.to_string(),
         })?;
-        let mut answers = Answers::read(&self.model, parsed, part, &self.method, &self.mask)?;
-        Ok(answers.fit(self.max_length, &self.method).map(|()| answers))
+        let mut answers = Answers::read(&self.model, parsed, part, &self.purpose, &self.mask)?;
+        Ok(answers.fit(self.max_length, &self.purpose).map(|()| answers))
+    }
+
+    /// The `margin` of a record, for a reward model; others do not look at it.
+    fn margin_of(&self, record: usize) -> Result<f32> {
+        let bad = |bad: BadRecord| Error::option("margin", bad.expected, bad.found);
+        if self.purpose.scores { self.data.margin(record).map_err(bad) } else { Ok(0.0) }
     }
 
     /// How many there are.
@@ -205,6 +245,12 @@ impl PreferenceExamples {
         self.usable.get(i).map_or(0, |u| u.members as usize)
     }
 
+    /// By how much the chosen answer of example `i`, a pair for a reward model, is known to be better; 0 where nothing is known.
+    #[must_use]
+    pub fn margin(&self, i: usize) -> f32 {
+        self.usable.get(i).map_or(0.0, |u| u.margin)
+    }
+
     /// The record that example `i` comes from.
     #[must_use]
     pub fn record(&self, i: usize) -> usize {
@@ -247,18 +293,23 @@ impl PreferenceExamples {
         self.identity
     }
 
+    /// Whether they were prepared for a reward model.
+    pub(crate) fn for_scores(&self) -> bool {
+        self.purpose.scores
+    }
+
     /// Whether answers to one prompt share it.
-    pub(super) fn share(&self) -> bool {
+    pub(crate) fn share(&self) -> bool {
         self.share
     }
 
     /// Tokens of the longest prompt with the longest answer behind it, where KTO may put one to the other; else none.
     pub(super) fn mismatched_tokens(&self) -> usize {
-        let mismatched = matches!(&self.method, Method::Kto(kto) if kto.needs_divergence());
+        let mismatched = matches!(&self.purpose.method, Method::Kto(kto) if kto.needs_divergence());
         if mismatched { self.longest.iter().sum::<usize>().min(self.max_length) } else { 0 }
     }
 
-    pub(super) fn sizes(&self) -> Sizes {
+    pub(crate) fn sizes(&self) -> Sizes {
         let most = |of: fn(&Usable) -> u32| self.usable.iter().map(of).max().unwrap_or(0) as usize;
         let longest = most(|u| u.longest).max(self.mismatched_tokens());
         Sizes { longest, group: most(|u| u.tokens).max(longest), members: most(|u| u.members) }

@@ -20,6 +20,8 @@ pub use encode::Answers;
 pub use examples::PreferenceExamples;
 pub use options::{PreferOptions, Reference};
 
+pub(crate) use batch::{Group, Loaded};
+pub(crate) use encode::Purpose;
 pub(crate) use examples::Sizes;
 
 use crate::adapter::Adapter;
@@ -31,7 +33,6 @@ use crate::plan::{self, Plan};
 use crate::tuner::{EvalLog, EvalPreferenceLog, Examples, Machine, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all};
 use attune_core::objective::{Method, Total};
 use attune_core::trainer::{Trunk, Update};
-use batch::{Group, Loaded};
 use judge::Judge;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -30,7 +30,7 @@ impl MicroBatch {
             starts: room(),
             target_rows: room(),
             target_ids: room(),
-            ends: Vec::new(),
+            ends: Vec::with_capacity(tokens),
             shared: [room(), room()],
         }
     }
@@ -53,14 +53,22 @@ impl MicroBatch {
     /// Adds some tokens of an example as a sequence that sees itself and the shared rows, and their targets, but for the first token's.
     fn push_part(&mut self, example: &Encoded, part: Range<usize>, shared: [u32; 2]) {
         let start = self.ids.len() as u32;
-        let tokens = example.ids.iter().zip(&example.labels).enumerate().take(part.end).skip(part.start);
-        for (row, (i, (&id, &label))) in (start..).zip(tokens) {
+        let labels = example.labels.iter().take(part.end).skip(part.start);
+        for (row, &label) in (start..).zip(labels) {
             if row > start && label != IGNORE {
                 self.target_rows.push(row - 1);
                 self.target_ids.push(label as u32);
             }
+        }
+        self.push_tokens(example.ids.iter().take(part.end).skip(part.start), part.start, shared);
+    }
+
+    /// Adds tokens as a sequence that begins at a position and sees itself and the shared rows.
+    fn push_tokens<'i>(&mut self, ids: impl Iterator<Item = &'i u32>, position: usize, shared: [u32; 2]) {
+        let start = self.ids.len() as u32;
+        for (i, &id) in ids.enumerate() {
             self.ids.push(id);
-            self.positions.push(i as u32);
+            self.positions.push((position + i) as u32);
             self.starts.push(start);
         }
         let [first, end] = shared;
@@ -83,6 +91,24 @@ impl MicroBatch {
         }
         for member in members {
             self.push_part(member, shared..member.ids.len(), [first, first + shared as u32]);
+            self.ends.push(self.target_ids.len());
+        }
+    }
+
+    /// Adds answers to one prompt whose last token is scored: the last row of each is a target row. `share`: several have the prompt once, for all of them. An
+    /// answer without tokens is scored at the prompt's last one; without a prompt either it is no sequence, and has no target.
+    pub fn push_scored<'i>(&mut self, prompt: &[u32], answers: impl ExactSizeIterator<Item = &'i [u32]>, share: bool) {
+        let shared = shared_tokens(prompt.len(), answers.len(), share);
+        let first = self.ids.len() as u32;
+        let (common, last) = prompt.split_at(shared);
+        self.push_tokens(common.iter(), 0, [0, 0]);
+        for answer in answers {
+            let start = self.ids.len();
+            self.push_tokens(last.iter().chain(answer), shared, [first, first + shared as u32]);
+            if self.ids.len() > start {
+                self.target_rows.push(self.ids.len() as u32 - 1);
+                self.target_ids.push(0);
+            }
             self.ends.push(self.target_ids.len());
         }
     }
@@ -208,6 +234,28 @@ mod tests {
         m.clear();
         m.push(&answer(&[4], &[4]));
         assert!(m.batch().shared_first.is_empty(), "nothing stays of the last one");
+    }
+
+    #[test]
+    fn the_last_token_of_an_answer_is_what_is_scored() {
+        let answers: [&[u32]; 3] = [&[1, 2], &[], &[3]];
+        let mut m = MicroBatch::with_capacity(16);
+        m.push_scored(&[5, 6, 7], answers.into_iter(), true);
+        let b = m.batch();
+        assert_eq!(b.ids, [5, 6, 7, 1, 2, 7, 7, 3]);
+        assert_eq!(b.positions, [0, 1, 2, 3, 4, 2, 2, 3]);
+        assert_eq!(b.starts, [0, 0, 2, 2, 2, 5, 6, 6]);
+        assert_eq!((b.shared_first, b.shared_end), (&[0; 8][..], &[0, 0, 2, 2, 2, 2, 2, 2][..]));
+        assert_eq!((b.target_rows, m.ends()), (&[4, 5, 7][..], &[1, 2, 3][..]));
+        assert!(b.check(10, 16).is_ok());
+        assert_eq!(m.tokens(), MicroBatch::group_tokens(3, [5, 3, 4], true));
+        m.clear();
+        m.push_scored(&[5, 6], answers.into_iter(), false);
+        assert_eq!((m.batch().ids, m.batch().target_rows), (&[5, 6, 1, 2, 5, 6, 5, 6, 3][..], &[3, 5, 8][..]));
+        m.clear();
+        m.push_scored(&[], answers.into_iter(), true);
+        assert_eq!((m.batch().ids, m.ends()), (&[1, 2, 3][..], &[1, 1, 2][..]), "nothing at all has no last token");
+        assert!(m.batch().check(10, 16).is_ok());
     }
 
     #[test]

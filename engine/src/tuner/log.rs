@@ -1,7 +1,7 @@
 //! What a run writes into its log, and where it stands.
 
 use crate::data::Position;
-use attune_core::objective::Metrics;
+use attune_core::objective::{Metrics, reward};
 use serde::{Deserialize, Serialize};
 
 /// One update, as the log has it.
@@ -15,7 +15,7 @@ pub struct StepLog {
     pub grad_norm: f32,
     /// Of A.
     pub learning_rate: f32,
-    /// Targets of the update.
+    /// Targets of the update; of a reward model its answers.
     pub target_tokens: usize,
     /// Tokens, targets or not, in a second.
     pub tokens_per_second: f64,
@@ -37,7 +37,8 @@ pub struct EvalLog {
     pub step: u64,
     /// Mean over all targets of the held-out data (of preferences: over its examples; of reinforcement: the mean reward, negative).
     pub eval_loss: f64,
-    /// Share of targets that were the likeliest token.
+    /// Share of targets that were the likeliest token; NaN, and left out of the log, where no tokens are predicted.
+    #[serde(default = "no_number", skip_serializing_if = "is_no_number")]
     pub eval_token_accuracy: f64,
     /// What a preference run says besides.
     #[serde(flatten, skip_deserializing)]
@@ -85,6 +86,15 @@ impl Serialize for Numbers {
     }
 }
 
+const fn no_number() -> f64 {
+    f64::NAN
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_no_number(x: &f64) -> bool {
+    x.is_nan()
+}
+
 macro_rules! numbers {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident = $key:literal,)* }) => {
         $(#[$doc])*
@@ -120,6 +130,16 @@ numbers! {
         /// KTO's estimate of the divergence from the reference.
         /// Of reinforcement, the estimate k3 of the divergence from the reference, a token.
         kl = "kl",
+        /// Of a reward model: the share of pairs whose better answer has the larger score.
+        score_accuracy = "accuracy",
+        /// Of a reward model: how much larger.
+        score_margin = "margin",
+        /// The smallest score.
+        min_reward = "min_reward",
+        /// The mean of all scores.
+        mean_reward = "mean_reward",
+        /// The largest score.
+        max_reward = "max_reward",
     }
 }
 
@@ -140,6 +160,12 @@ numbers! {
         rejected_logps = "eval_logps/rejected",
         /// KTO's estimate of the divergence from the reference.
         kl = "eval_kl",
+        /// Of a reward model: the share of pairs whose better answer has the larger score.
+        score_accuracy = "eval_accuracy",
+        /// Of a reward model: how much larger.
+        score_margin = "eval_margin",
+        /// The mean of all scores.
+        mean_reward = "eval_mean_reward",
         /// Cross-entropy of the guarding data: what the model could do before and must not lose.
         guard_loss = "eval_guard_loss",
     }
@@ -158,6 +184,31 @@ impl From<&Metrics> for PreferenceLog {
             log_odds_ratio: metrics.log_odds_ratio.value(),
             nll: metrics.nll,
             kl: metrics.kl.value(),
+            ..PreferenceLog::default()
+        }
+    }
+}
+
+impl From<&reward::Metrics> for PreferenceLog {
+    fn from(metrics: &reward::Metrics) -> PreferenceLog {
+        PreferenceLog {
+            score_accuracy: metrics.accuracy.value(),
+            score_margin: metrics.margin.value(),
+            min_reward: metrics.range.map(|range| range.0),
+            mean_reward: metrics.reward.value(),
+            max_reward: metrics.range.map(|range| range.1),
+            ..PreferenceLog::default()
+        }
+    }
+}
+
+impl From<&reward::Metrics> for EvalPreferenceLog {
+    fn from(metrics: &reward::Metrics) -> EvalPreferenceLog {
+        EvalPreferenceLog {
+            score_accuracy: metrics.accuracy.value(),
+            score_margin: metrics.margin.value(),
+            mean_reward: metrics.reward.value(),
+            ..EvalPreferenceLog::default()
         }
     }
 }
@@ -172,7 +223,7 @@ impl From<&Metrics> for EvalPreferenceLog {
             chosen_logps: metrics.chosen_logps.value(),
             rejected_logps: metrics.rejected_logps.value(),
             kl: metrics.kl.value(),
-            guard_loss: None,
+            ..EvalPreferenceLog::default()
         }
     }
 }

@@ -44,12 +44,20 @@ impl Machine {
         let mut trainer = trainer(model, &planned, &options)?;
         let layout = planned.layout;
         // What only scores writes no file, and so needs no copy.
-        let mut copy = vec![0.0; if options.score_only { 0 } else { layout.lora.len() }];
+        let mut copy = vec![0.0; if options.score_only { 0 } else { layout.params_len() }];
         match start {
-            Some(adapter) => trainer.write_params(&adapter.params)?,
+            // A head that the adapter does not have begins as a fresh one does.
+            Some(adapter) => {
+                let head = layout.params_len() - layout.lora.len();
+                let own = adapter.score_head.as_deref().filter(|own| own.len() == head);
+                let mut params = adapter.params.clone();
+                params.extend_from_slice(own.unwrap_or(&[]));
+                params.resize(layout.params_len(), 0.0);
+                trainer.write_params(&params)?;
+            }
             None if options.score_only => {}
             None => {
-                layout.lora.init(&mut copy, options.seed)?;
+                layout.init(&mut copy, options.seed)?;
                 trainer.write_params(&copy)?;
             }
         }
@@ -161,8 +169,11 @@ impl Machine {
         self.current()
     }
 
-    fn adapter_of(&self, params: Vec<f32>) -> Result<Adapter> {
-        Ok(Adapter::new(&self.model.base()?, self.trainer.layout().lora.shape, params, Info::tuned(self.progress.step))?)
+    fn adapter_of(&self, mut params: Vec<f32>) -> Result<Adapter> {
+        let layout = &self.trainer.layout().lora;
+        let head = params.split_off(layout.len().min(params.len()));
+        let adapter = Adapter::new(&self.model.base()?, layout.shape, params, Info::tuned(self.progress.step))?;
+        Ok(if head.is_empty() { adapter } else { adapter.with_score_head(head)? })
     }
 
     /// The gathered gradients, which are zero then.
