@@ -1,6 +1,7 @@
 //! From scores to losses and coefficients: what an update, or an evaluation, makes of its groups.
 
 use crate::prefer::Group;
+use crate::tuner::Numbers;
 use attune_core::Result;
 use attune_core::objective::Total;
 use attune_core::objective::reward::{BradleyTerry, Metrics};
@@ -59,6 +60,13 @@ impl Judge {
             from = end;
         }
         Ok(())
+    }
+
+    /// The means so far under TRL's names, which `prefix` comes before.
+    pub(super) fn numbers(&self, prefix: &str) -> Numbers {
+        let mut numbers = Numbers::default();
+        self.metrics.iter().for_each(|(name, number)| numbers.add(format!("{prefix}{name}"), number));
+        numbers
     }
 
     /// The coefficients of a micro-batch whose first member is the set's `first`.

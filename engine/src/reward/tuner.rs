@@ -147,7 +147,8 @@ impl RewardTuner {
             target_tokens: answers,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             seconds: progress.seconds,
-            preference: PreferenceLog::from(&self.judge.metrics),
+            preference: PreferenceLog::default(),
+            numbers: self.judge.numbers(""),
         })
     }
 
@@ -250,8 +251,8 @@ impl RewardTuner {
         }
         let said = RewardEvaluation::of(judge, examples.len());
         m.judge(said.loss)?;
-        let preference = EvalPreferenceLog::from(&judge.metrics);
-        Ok(Some(EvalLog { step, eval_loss: said.loss, eval_token_accuracy: f64::NAN, preference }))
+        let (preference, numbers) = (EvalPreferenceLog::default(), judge.numbers("eval_"));
+        Ok(Some(EvalLog { step, eval_loss: said.loss, eval_token_accuracy: f64::NAN, preference, numbers }))
     }
 
     /// Adapter and head as they are after the last update.

@@ -1,7 +1,7 @@
 //! What a run writes into its log, and where it stands.
 
 use crate::data::Position;
-use attune_core::objective::{Metrics, reward};
+use attune_core::objective::Metrics;
 use serde::{Deserialize, Serialize};
 
 /// One update, as the log has it.
@@ -25,7 +25,7 @@ pub struct StepLog {
     /// serde_json's arbitrary precision.
     #[serde(flatten, skip_deserializing)]
     pub preference: PreferenceLog,
-    /// What a run says besides, under names of its own: of reinforcement, rewards and what became of the policy.
+    /// What a run says besides, under names of its own: of reinforcement, rewards and what became of the policy; of a reward model, its scores.
     #[serde(flatten, skip_deserializing)]
     pub numbers: Numbers,
 }
@@ -130,16 +130,6 @@ numbers! {
         /// KTO's estimate of the divergence from the reference.
         /// Of reinforcement, the estimate k3 of the divergence from the reference, a token.
         kl = "kl",
-        /// Of a reward model: the share of pairs whose better answer has the larger score.
-        score_accuracy = "accuracy",
-        /// Of a reward model: how much larger.
-        score_margin = "margin",
-        /// The smallest score.
-        min_reward = "min_reward",
-        /// The mean of all scores.
-        mean_reward = "mean_reward",
-        /// The largest score.
-        max_reward = "max_reward",
     }
 }
 
@@ -160,12 +150,6 @@ numbers! {
         rejected_logps = "eval_logps/rejected",
         /// KTO's estimate of the divergence from the reference.
         kl = "eval_kl",
-        /// Of a reward model: the share of pairs whose better answer has the larger score.
-        score_accuracy = "eval_accuracy",
-        /// Of a reward model: how much larger.
-        score_margin = "eval_margin",
-        /// The mean of all scores.
-        mean_reward = "eval_mean_reward",
         /// Cross-entropy of the guarding data: what the model could do before and must not lose.
         guard_loss = "eval_guard_loss",
     }
@@ -184,31 +168,6 @@ impl From<&Metrics> for PreferenceLog {
             log_odds_ratio: metrics.log_odds_ratio.value(),
             nll: metrics.nll,
             kl: metrics.kl.value(),
-            ..PreferenceLog::default()
-        }
-    }
-}
-
-impl From<&reward::Metrics> for PreferenceLog {
-    fn from(metrics: &reward::Metrics) -> PreferenceLog {
-        PreferenceLog {
-            score_accuracy: metrics.accuracy.value(),
-            score_margin: metrics.margin.value(),
-            min_reward: metrics.range.map(|range| range.0),
-            mean_reward: metrics.reward.value(),
-            max_reward: metrics.range.map(|range| range.1),
-            ..PreferenceLog::default()
-        }
-    }
-}
-
-impl From<&reward::Metrics> for EvalPreferenceLog {
-    fn from(metrics: &reward::Metrics) -> EvalPreferenceLog {
-        EvalPreferenceLog {
-            score_accuracy: metrics.accuracy.value(),
-            score_margin: metrics.margin.value(),
-            mean_reward: metrics.reward.value(),
-            ..EvalPreferenceLog::default()
         }
     }
 }
@@ -223,7 +182,7 @@ impl From<&Metrics> for EvalPreferenceLog {
             chosen_logps: metrics.chosen_logps.value(),
             rejected_logps: metrics.rejected_logps.value(),
             kl: metrics.kl.value(),
-            ..EvalPreferenceLog::default()
+            guard_loss: None,
         }
     }
 }
