@@ -22,6 +22,7 @@ use crate::memory::Meter;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner};
+use crate::reward::{RewardOptions, RewardTuner};
 use crate::session::{GenerateOptions, Session, SessionOptions};
 use crate::template::MaskOptions;
 use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
@@ -65,6 +66,9 @@ pub struct Config {
     /// Of a run on preferences, its method and what goes with it; else the run is supervised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferOptions>,
+    /// Of a run that tunes a reward model, what goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardOptions>,
     /// Supervised examples that a run on preferences must not unlearn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard_data: Option<PathBuf>,
@@ -94,6 +98,7 @@ impl Config {
             eval_split: 0.0,
             init_adapter: None,
             preference: None,
+            reward: None,
             guard_data: None,
             samples: 3,
             began: String::new(),
@@ -181,6 +186,9 @@ impl Job {
         config.options.check(model.spec())?;
         if let Some(preference) = &config.preference {
             preference.method()?;
+        }
+        if let Some(reward) = &config.reward {
+            reward.objective()?;
         }
         if !(0.0..1.0).contains(&config.eval_split) {
             return Err(Error::option("--eval-split", "0 or more and less than 1", config.eval_split));
@@ -309,7 +317,22 @@ impl Job {
         Ok((train, eval))
     }
 
-    /// What is learnt, and by what: examples, or preferences.
+    /// A reward model's pairs and rankings. It answers no prompts before and after.
+    fn rewards(
+        &self,
+        options: &RewardOptions,
+        start: Option<&Adapter>,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Box<dyn Learner>, (usize, usize), Vec<Skipped>)> {
+        let (max_length, share) = (self.config.options.length_for(self.model.spec()), options.share_prompts);
+        let (train, held_out) = self
+            .parted(listen, |data, keep, tell| PreferenceExamples::prepare_for_scores(&self.model, data, max_length, share, keep, tell))?;
+        let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
+        let tuner = RewardTuner::new(&self.model, train, held_out, &self.config.options, options, start)?;
+        Ok((Box::new(tuner), counts, skipped))
+    }
+
+    /// What is learnt, and by what: examples, preferences, or which answers are better.
     fn learner(
         &self,
         start: Option<&Adapter>,
@@ -318,6 +341,9 @@ impl Job {
         listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(Box<dyn Learner>, (usize, usize), Vec<Skipped>)> {
         let options = &self.config.options;
+        if let Some(reward) = &self.config.reward {
+            return self.rewards(reward, start, listen);
+        }
         let Some(prefer) = &self.config.preference else {
             let (train, eval) = self.examples(listen)?;
             let shown = eval.as_ref().unwrap_or(&train);
@@ -636,7 +662,8 @@ macro_rules! learner {
 
 learner! {
     Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)),
-    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress)
+    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress),
+    RewardTuner: |_, _, _| Ok(())
 }
 
 /// Reads a run folder's settings.
@@ -675,6 +702,7 @@ pub fn open_data(path: &Path, config: &Config) -> Result<Dataset> {
         return Ok(Dataset::open(path)?);
     }
     let objective = match &config.preference {
+        None if config.reward.is_some() => Objective::Ranking,
         None => Objective::Supervised,
         Some(preference) => match preference.method()?.data() {
             Data::Pairs => Objective::Preference,

@@ -160,6 +160,18 @@ pub fn for_tuning(model: &Model, options: &TuneOptions) -> Result<Plan> {
     Ok(tune(model, options)?.plan)
 }
 
+/// The plan of tuning a reward model on pairs whose answers are as long as they may be, each with its prompt, within the options' budget where they name
+/// one. A run on shorter answers, or on such as share long prompts, takes less.
+///
+/// # Errors
+/// As [`for_session`].
+pub fn for_reward(model: &Model, options: &TuneOptions) -> Result<Plan> {
+    let options = TuneOptions { packing: false, trunk_cache: 0, score_head: true, ..options.clone() }.with_length(model.spec());
+    let longest = options.max_length;
+    let sizes = crate::prefer::Sizes { longest, group: 2 * longest, members: 2 };
+    Ok(prefer(model, &options, &Needs { sizes, references: 0, foreign: false })?.plan)
+}
+
 pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<plan::DecodeLayout>> {
     let spec = model.spec();
     let mut request = DecodeRequest {

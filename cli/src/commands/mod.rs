@@ -2,6 +2,7 @@
 
 mod adapter;
 mod bench;
+mod best;
 mod data;
 mod demo;
 mod eval;
@@ -10,6 +11,7 @@ mod inspect;
 mod logprobs;
 mod plan;
 mod prefer;
+mod reward;
 mod run;
 mod score;
 mod tokenize;
@@ -30,6 +32,9 @@ pub(crate) enum Command {
     Tune(Box<tune::Tune>),
     /// Tune an adapter on preferences: pairs, likes and dislikes, rankings
     Prefer(Box<prefer::Prefer>),
+    /// Tune a reward model, which says how good an answer is, and score with it
+    #[command(subcommand)]
+    Reward(Box<reward::Reward>),
     /// Measure the loss on a data set
     Eval(eval::Eval),
     /// Print the log-probability of each target token
@@ -61,6 +66,7 @@ impl Command {
             Command::Run(command) => command.run(out),
             Command::Tune(command) => command.run(out),
             Command::Prefer(command) => command.run(out),
+            Command::Reward(command) => command.run(out),
             Command::Eval(command) => command.run(out),
             Command::Logprobs(command) => command.run(out),
             Command::Plan(command) => command.run(out),

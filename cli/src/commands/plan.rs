@@ -37,6 +37,8 @@ enum Purpose {
     Run,
     /// Tuning
     Tune,
+    /// Tuning a reward model on pairs whose answers are as long as --max-length allows
+    Reward,
 }
 
 /// The flags of `run` that change memory.
@@ -89,16 +91,18 @@ impl Plan {
                 let adapters: Vec<_> = self.run.adapters.iter().map(|a| a.open(&model, self.run.any_base)).collect::<Outcome<_>>()?;
                 plan::for_session(&model, &options.for_adapters(&adapters))?
             }
-            Purpose::Tune if self.run.any() => {
+            Purpose::Tune | Purpose::Reward if self.run.any() => {
                 return Err(Failure::Usage(
-                    "expected flags of tune alone with --for tune, found --context, --prefill-batch, --kv-type or --adapter".into(),
+                    "expected flags of tune alone with --for tune or reward, found --context, --prefill-batch, --kv-type or --adapter"
+                        .into(),
                 ));
             }
-            Purpose::Tune => {
+            Purpose::Tune | Purpose::Reward => {
                 let mut options = TuneOptions { evaluates: self.evaluates, threads: self.compute.threads, ..TuneOptions::default() };
                 options.precision = self.compute.precision();
                 self.tune.apply(&mut options);
-                plan::for_tuning(&model, &options)?
+                let plan = if purpose == Purpose::Reward { plan::for_reward } else { plan::for_tuning };
+                plan(&model, &options)?
             }
         };
         if out.json { out.json(&plan) } else { show(out, &plan, self.tune.budget) }

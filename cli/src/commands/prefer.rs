@@ -131,7 +131,7 @@ impl Asked {
     fn apply(&self, config: &mut Config) -> Outcome {
         let Some(to) = &mut config.preference else {
             return Err(crate::failure::Failure::Usage(
-                "--resume: the folder holds a run on examples; go on with attune tune --resume".into(),
+                "--resume: the folder holds a run of another kind; go on with attune tune --resume or attune reward train --resume".into(),
             ));
         };
         fn set<T: Clone>(to: &mut Option<T>, from: &Option<T>) {

@@ -1,5 +1,6 @@
 //! `attune run`: an answer, or a chat.
 
+use super::best::BestOf;
 use super::plan::RunFlags;
 use crate::args::Compute;
 use crate::failure::{Failure, Outcome};
@@ -8,7 +9,7 @@ use crate::output::{Output, duration};
 use attune::Model;
 use attune::chat::Chat;
 use attune::core::sampler::Sampling;
-use attune::data::Message;
+use attune::data::{Message, Passage};
 use attune::session::{FinishReason, GenerateOptions, Generation, Session};
 use clap::Args;
 use std::io::{BufRead, IsTerminal};
@@ -36,6 +37,8 @@ pub(crate) struct Run {
     raw: bool,
     #[command(flatten)]
     sampling: SamplingFlags,
+    #[command(flatten)]
+    best: BestOf,
     #[command(flatten)]
     session: RunFlags,
     /// Memory that the session may take above the mapped weights, as 300MiB
@@ -93,6 +96,8 @@ impl Run {
         let options = self.sampling.options();
         options.sampling.check().map_err(attune::Error::from)?;
         let model = Model::open(&self.model)?;
+        let prompted = self.prompt.is_some() || self.prompt_ids.is_some();
+        let chooser = self.best.chooser(&model, self.session.any_base, prompted, &options)?;
         let adapters: Vec<_> = self.session.adapters.iter().map(|a| a.open(&model, self.session.any_base)).collect::<Outcome<_>>()?;
         let session_options = self.session.options(self.budget, &self.compute)?.for_adapters(&adapters);
         let mut session = Session::new(&model, &session_options)?;
@@ -100,19 +105,23 @@ impl Run {
             session.add_adapter(adapter, arg.scale)?;
         }
         drop(adapters);
-        let prompt = match (&self.prompt, self.prompt_ids) {
-            (Some(text), _) if self.raw => session.document(text)?,
+        let (passage, prompt) = match (&self.prompt, self.prompt_ids) {
+            (Some(text), _) if self.raw => (Passage::Text(text.clone()), session.document(text)?),
             (Some(text), _) => {
                 let messages: Vec<Message> = self.system.iter().map(Message::system).chain([Message::user(text)]).collect();
-                session.chat_prompt(&messages)?
+                let prompt = session.chat_prompt(&messages)?;
+                (Passage::Messages(messages), prompt)
             }
-            (None, Some(ids)) => ids,
+            (None, Some(ids)) => (Passage::Ids(ids.clone()), ids),
             (None, None) => {
                 interrupt::watch("")?;
                 return converse(out, session, self.system.as_deref(), self.raw, &options);
             }
         };
         interrupt::watch("")?;
+        if let Some(chooser) = chooser {
+            return chooser.run(out, session, (&passage, &prompt), &options, (&self.compute, self.budget));
+        }
         answer(out, |listen| session.generate(&prompt, &options, listen))?;
         if interrupt::requested() { Err(Failure::Interrupted(String::new())) } else { Ok(()) }
     }

@@ -65,9 +65,14 @@ type Besides<'a> = &'a dyn Fn(&mut Config) -> Outcome;
 
 impl Tune {
     pub(crate) fn run(self, out: &Output) -> Outcome {
-        self.run.run(out, "tune", self.data.as_ref(), |config| config, &|config| match config.preference {
-            None => Ok(()),
-            Some(_) => Err(Failure::Usage("--resume: the folder holds a run on preferences; go on with attune prefer --resume".into())),
+        self.run.run(out, "tune", self.data.as_ref(), |config| config, &|config| match (&config.preference, &config.reward) {
+            (None, None) => Ok(()),
+            (Some(_), _) => {
+                Err(Failure::Usage("--resume: the folder holds a run on preferences; go on with attune prefer --resume".into()))
+            }
+            (_, Some(_)) => {
+                Err(Failure::Usage("--resume: the folder holds a reward model's run; go on with attune reward train --resume".into()))
+            }
         })
     }
 }
@@ -304,7 +309,11 @@ impl<'a> Watch<'a> {
         bar.at(step.step);
         let held_out = self.eval.as_ref().map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
         let speed = thousands(step.tokens_per_second.round() as u64);
-        let accuracy = step.preference.accuracy.map_or_else(String::new, |share| format!("  preferred {:.0} %", share * 100.0));
+        let accuracy = step
+            .preference
+            .accuracy
+            .or_else(|| step.numbers.get("accuracy"))
+            .map_or_else(String::new, |share| format!("  preferred {:.0} %", share * 100.0));
         bar.say(format!("loss {:.4}{accuracy}{held_out}  {speed} tokens/s", step.loss));
         let due = self.log_every > 0 && (step.step.is_multiple_of(self.log_every) || step.step == self.total);
         if due && !bar.is_shown() && !self.out.json {
@@ -319,7 +328,8 @@ impl<'a> Watch<'a> {
         self.eval = Some(eval.clone());
         if !self.out.json {
             let tokens = eval.eval_token_accuracy * 100.0;
-            let said = eval.preference.accuracy.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
+            let share = eval.preference.accuracy.or_else(|| eval.numbers.get("eval_accuracy"));
+            let said = share.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
             let said = said.unwrap_or_else(|| format!("token accuracy {tokens:.1} %"));
             let guard = eval.preference.guard_loss.map_or_else(String::new, |loss| format!(", guarding loss {loss:.4}"));
             self.out.note(format!("after update {}: held-out loss {:.4}, {said}{guard}", eval.step, eval.eval_loss));

@@ -49,6 +49,11 @@ impl Machine {
             // A head that the adapter does not have begins as a fresh one does.
             Some(adapter) => {
                 let head = layout.params_len() - layout.lora.len();
+                if head == 0 && adapter.score_head.is_some() {
+                    tracing::warn!(
+                        "the starting adapter is a reward model's, tuned to score answers and not to give them; its score head is passed over"
+                    );
+                }
                 let own = adapter.score_head.as_deref().filter(|own| own.len() == head);
                 let mut params = adapter.params.clone();
                 params.extend_from_slice(own.unwrap_or(&[]));
