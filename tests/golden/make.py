@@ -267,5 +267,6 @@ def make(arch, a):
     print(f"{arch}: seed {seed}, smallest gradient {margin:.1e} of the largest, loss {loss:.4f}, logits +-{spread:.2f}, norm {norm_of(grads):.3f}")
 
 
-for arch, a in ARCHS.items():
-    make(arch, a)
+if __name__ == "__main__":
+    for arch, a in ARCHS.items():
+        make(arch, a)

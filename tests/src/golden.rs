@@ -48,7 +48,7 @@ impl Golden {
     /// If a file is missing.
     #[must_use]
     pub fn own(arch: &str) -> Golden {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(arch);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(arch);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(arch);
         std::fs::create_dir_all(path.join("adapter")).unwrap();
@@ -130,7 +130,11 @@ pub fn tensors(bytes: &[u8]) -> Tensors {
 }
 
 /// `make.py`'s `draw`, for a list of `[name, shape, exponent, offset]`, as a safetensors file.
-fn drawn(list: &Value) -> Vec<u8> {
+///
+/// # Panics
+/// If it is no such list.
+#[must_use]
+pub fn drawn(list: &Value) -> Vec<u8> {
     let all: Vec<(String, Vec<usize>, Vec<u8>)> = list
         .as_array()
         .unwrap()

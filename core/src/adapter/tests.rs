@@ -251,6 +251,64 @@ fn sections_that_lie_elsewhere_are_refused() {
     }
 }
 
+fn head_of_scores() -> [f32; 8] {
+    core::array::from_fn(|i| 0.25 * i as f32 - 1.0)
+}
+
+fn file_with_head() -> Vec<u8> {
+    let mut out = Vec::new();
+    write_with_head(&mut Stream(&mut out), &header(), &params(), &head_of_scores()).unwrap();
+    out
+}
+
+#[test]
+fn a_score_head_is_read_by_who_wants_it_and_passed_over_by_others() {
+    let bytes = file_with_head();
+    let parsed = AdapterFile::parse(&bytes).unwrap();
+    assert_eq!((parsed.header(), parsed.score_head_len()), (&header(), 8));
+    let (mut out, mut head) = ([0.0; 136], [0.0; 8]);
+    parsed.copy_params(&mut out).unwrap();
+    parsed.copy_score_head(&mut head).unwrap();
+    assert_eq!((out, head), (params(), head_of_scores()));
+    assert_eq!(parsed.copy_score_head(&mut [0.0; 7]), Err(Error::Params { expected: 8, found: 7 }));
+    // A reader that knows nothing of heads asks for parameters alone.
+    assert_eq!(streamed(&bytes).unwrap(), (header(), params().to_vec()));
+    let (mut out, mut head) = ([0.0; 136], [0.0; 8]);
+    let reader = Reader::open(&bytes[..]).unwrap();
+    assert_eq!((reader.score_head_len(), reader.file_len()), (8, bytes.len() as u64));
+    assert!(reader.read_with_head(&mut out, &mut head).unwrap().is_empty());
+    assert_eq!((out, head), (params(), head_of_scores()));
+    let plain = AdapterFile::parse(&file()).unwrap().score_head_len();
+    assert_eq!(plain, 0);
+}
+
+#[test]
+fn damage_to_a_score_head_is_an_error_to_all_readers() {
+    let mut bytes = file_with_head();
+    for len in 0..bytes.len() {
+        assert!(AdapterFile::parse(&bytes[..len]).is_err() && streamed(&bytes[..len]).is_err(), "{len} bytes");
+    }
+    for bit in (bytes.len() - 200) * 8..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(AdapterFile::parse(&bytes).is_err() && streamed(&bytes).is_err(), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    let cases: [fn(&mut Head); 4] = [
+        |h| h.sections[2].len -= 4,
+        |h| h.sections[2].len += 4,
+        |h| h.sections[2].offset -= 64,
+        |h| h.sections.push(h.sections[2]).unwrap(),
+    ];
+    for (i, change) in cases.into_iter().enumerate() {
+        let mut head = head_of(&bytes);
+        change(&mut head);
+        let error = AdapterFile::parse(&assemble(&encode(&head), &[0; 4096])).unwrap_err();
+        assert!(matches!(error, Error::Section { section: "score" }), "{i}: {error}");
+    }
+    let wrong = write_with_head(&mut Stream(&mut Vec::new()), &header(), &params(), &[0.0; 7]);
+    assert_eq!(wrong, Err(WriteError::Format(Error::Params { expected: 8, found: 7 })));
+}
+
 #[test]
 fn what_later_versions_may_add_is_read_over() {
     let mut head = head_of(&file());
