@@ -48,7 +48,8 @@ impl Opened {
         config["task_type"] = "SEQ_CLS".into();
         config["modules_to_save"] = vec!["classifier", "score"].into();
         std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
-        let model = Model::from_bytes(arch, convert::to_gguf(&golden.json("config.json"), &golden.bytes("model.safetensors"), Type::F32)).unwrap();
+        let model =
+            Model::from_bytes(arch, convert::to_gguf(&golden.json("config.json"), &golden.bytes("model.safetensors"), Type::F32)).unwrap();
         let adapter = Adapter::open(&folder, &model.base().unwrap()).unwrap();
         Opened { golden, model, adapter, said }
     }

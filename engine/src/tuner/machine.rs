@@ -45,15 +45,18 @@ impl Machine {
         let layout = planned.layout;
         // What only scores writes no file, and so needs no copy.
         let mut copy = vec![0.0; if options.score_only { 0 } else { layout.params_len() }];
+        let head = layout.params_len() - layout.lora.len();
         match start {
-            // A head that the adapter does not have begins as a fresh one does.
-            Some(adapter) => {
-                let head = layout.params_len() - layout.lora.len();
-                if head == 0 && adapter.score_head.is_some() {
+            Some(adapter) if head == 0 => {
+                if adapter.score_head.is_some() {
                     tracing::warn!(
                         "the starting adapter is a reward model's, tuned to score answers and not to give them; its score head is passed over"
                     );
                 }
+                trainer.write_params(&adapter.params)?;
+            }
+            // A head that the adapter does not have begins as a fresh one does.
+            Some(adapter) => {
                 let own = adapter.score_head.as_deref().filter(|own| own.len() == head);
                 let mut params = adapter.params.clone();
                 params.extend_from_slice(own.unwrap_or(&[]));
