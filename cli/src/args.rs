@@ -172,7 +172,7 @@ pub(crate) struct TuneFlags {
     #[arg(long, value_name = "N", help_heading = "Adapter")]
     pub(crate) layers: Option<u32>,
 
-    /// Peak learning rate [default: 2e-4; of prefer: 5e-5, of reward: 1e-4]
+    /// Peak learning rate [default: 2e-4; of prefer and reinforce: 5e-5, of reward: 1e-4]
     #[arg(long, value_name = "RATE", help_heading = "Learning")]
     pub(crate) learning_rate: Option<f32>,
     /// How the learning rate moves after warm-up [default: linear]

@@ -88,6 +88,14 @@ pub enum Error {
         /// What was computed.
         what: &'static str,
     },
+    /// A reward that fails, or gives what is no number.
+    #[error("reward {name}: {reason}")]
+    Reward {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A run folder that is in use or does not fit.
     #[error("{}: {reason}", path.display())]
     RunFolder {

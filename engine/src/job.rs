@@ -22,6 +22,7 @@ use crate::memory::Meter;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner};
+use crate::reinforce::{self, Prompts, ReinforceOptions, ReinforceTuner, Rewards};
 use crate::reward::{RewardOptions, RewardTuner};
 use crate::session::{GenerateOptions, Session, SessionOptions};
 use crate::template::MaskOptions;
@@ -36,7 +37,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Everything that it takes to repeat a run: `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +70,10 @@ pub struct Config {
     /// Of a run that tunes a reward model, what goes with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardOptions>,
-    /// Supervised examples that a run on preferences must not unlearn.
+    /// Of a run on rewards, its method and what goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reinforcement: Option<ReinforceOptions>,
+    /// Supervised examples that a run on preferences or rewards must not unlearn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard_data: Option<PathBuf>,
     /// Prompts of the data that are answered before and after.
@@ -99,6 +103,7 @@ impl Config {
             init_adapter: None,
             preference: None,
             reward: None,
+            reinforcement: None,
             guard_data: None,
             samples: 3,
             began: String::new(),
@@ -138,8 +143,10 @@ pub struct Sample {
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Whether all updates were done (or early stopping ended it); else the listener asked for an end.
+    /// Whether all updates were done (or early stopping ended it, or [`stopped`](Self::stopped) says why not); else the listener asked for an end.
     pub finished: bool,
+    /// Why a run on rewards stopped before its last update: a bound that the policy has left.
+    pub stopped: Option<String>,
     /// The last update.
     pub last: Option<StepLog>,
     /// The last evaluation.
@@ -164,6 +171,8 @@ pub struct Job {
     train: Arc<Dataset>,
     eval: Option<Arc<Dataset>>,
     resume: bool,
+    /// Rewards that an app brought along, for one run.
+    rewards: Mutex<Option<Rewards>>,
 }
 
 impl Job {
@@ -189,6 +198,9 @@ impl Job {
         }
         if let Some(reward) = &config.reward {
             reward.objective()?;
+        }
+        if let Some(reinforcement) = &config.reinforcement {
+            reinforcement.check(&config.options, config.options.length_for(model.spec()))?;
         }
         if !(0.0..1.0).contains(&config.eval_split) {
             return Err(Error::option("--eval-split", "0 or more and less than 1", config.eval_split));
@@ -225,7 +237,7 @@ impl Job {
         config.options.evaluates = eval.is_some() || config.eval_split > 0.0;
         let text = serde_json::to_string_pretty(&config).map_err(|e| Error::io(&folder)(e.into()))?;
         write_whole(&folder.join("config.json"), &text)?;
-        Ok(Job { folder, config, model, train, eval, resume: false })
+        Ok(Job { folder, config, model, train, eval, resume: false, rewards: Mutex::default() })
     }
 
     /// Takes a run up again from its last good checkpoint (from its beginning where there is none). Only `threads` may differ from the first time.
@@ -258,7 +270,14 @@ impl Job {
         config.options.threads = threads.unwrap_or(config.options.threads);
         let model = at(&folder, &config, model)?;
         let eval = config.eval_data.as_ref().map(|path| open_data(path, &config)).transpose()?.map(Arc::new);
-        Ok(Job { folder, config, model, train, eval, resume: true })
+        Ok(Job { folder, config, model, train, eval, resume: true, rewards: Mutex::default() })
+    }
+
+    /// Takes rewards of the caller's own in place of those that the settings name, for the next [`run`](Self::run): a run that is taken up again needs them
+    /// again, and the same.
+    #[must_use]
+    pub fn with_rewards(self, rewards: Rewards) -> Job {
+        Job { rewards: Mutex::new(Some(rewards)), ..self }
     }
 
     /// The run's settings.
@@ -344,6 +363,9 @@ impl Job {
         if let Some(reward) = &self.config.reward {
             return self.rewards(reward, start, listen);
         }
+        if let Some(reinforce) = &self.config.reinforcement {
+            return self.reinforcer(reinforce, start, meter, samples, listen);
+        }
         let Some(prefer) = &self.config.preference else {
             let (train, eval) = self.examples(listen)?;
             let shown = eval.as_ref().unwrap_or(&train);
@@ -353,20 +375,49 @@ impl Job {
             return Ok((Box::new(Tuner::new(&self.model, train, eval, options, start)?), counts, skipped));
         };
         let (train, preferences) = self.preferences(prefer, listen)?;
-        let max_length = options.length_for(self.model.spec());
-        let guard = match &self.config.guard_data {
-            Some(path) => {
-                let data = Arc::new(Dataset::open(path)?);
-                Some(Examples::prepare(&self.model, data, max_length, MaskOptions::default(), |_| true, |_| {})?)
-            }
-            None => None,
-        };
+        let guard = self.guard()?;
         let shown = preferences.as_ref().unwrap_or(&train);
         *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
         self.answer(samples, start, meter, |s| &mut s.before);
         let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
         let held_out = HeldOut { preferences, guard };
         Ok((Box::new(PreferenceTuner::new(&self.model, train, held_out, options, prefer, start)?), counts, skipped))
+    }
+
+    /// The examples that guard what the model can do.
+    fn guard(&self) -> Result<Option<Examples>> {
+        let Some(path) = &self.config.guard_data else { return Ok(None) };
+        let (data, max_length) = (Arc::new(Dataset::open(path)?), self.config.options.length_for(self.model.spec()));
+        Examples::prepare(&self.model, data, max_length, MaskOptions::default(), |_| true, |_| {}).map(Some)
+    }
+
+    /// As [`learner`](Self::learner), on rewards.
+    fn reinforcer(
+        &self,
+        reinforce: &ReinforceOptions,
+        start: Option<&Adapter>,
+        meter: &mut Meter,
+        samples: &mut Vec<(Vec<u32>, Sample)>,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Box<dyn Learner>, (usize, usize), Vec<Skipped>)> {
+        let options = &self.config.options;
+        let brought = self.rewards.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let rewards = match brought {
+            Some(rewards) => rewards,
+            None => Rewards::parse(&reinforce.rewards, &reinforce.reward_weights)?,
+        };
+        let max_length = options.length_for(self.model.spec());
+        let longest = max_length.saturating_sub(reinforce.completion_length(max_length));
+        let (train, prompts) =
+            self.parted(listen, |data, keep, tell| Prompts::prepare(&self.model, data, &rewards, longest, keep, tell))?;
+        let guard = self.guard()?;
+        let shown = prompts.as_ref().unwrap_or(&train);
+        *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
+        self.answer(samples, start, meter, |s| &mut s.before);
+        let (counts, skipped) = ((train.len(), 0), train.skipped().to_vec());
+        let held_out = reinforce::HeldOut { prompts, guard };
+        let tuner = ReinforceTuner::new(&self.model, train, held_out, rewards, options, reinforce, start)?;
+        Ok((Box::new(tuner), counts, skipped))
     }
 
     /// What tuning starts from can be gone back to, wherever it came from.
@@ -421,6 +472,7 @@ impl Job {
         let path = self.folder.join("adapter.attune");
         adapter.save(&path)?;
         let (plan, best) = (tuner.plan().clone(), tuner.progress().best);
+        let stopped = tuner.stopped().map(str::to_owned);
         if !finished {
             self.save(tuner.as_mut())?;
         }
@@ -437,9 +489,10 @@ impl Job {
         };
         Ok(Outcome {
             finished,
+            stopped,
             last: log.steps.last().cloned(),
             eval: log.evals.last().cloned(),
-            best,
+            best: best.filter(|_| !log.evals.is_empty()),
             plan,
             measured_peak: meter.peak(),
             adapter: path,
@@ -480,6 +533,9 @@ impl Job {
                 let path = self.save(tuner)?;
                 stop |= listen(Event::Saved(&path)).is_break();
             }
+            if let Some(reason) = tuner.stopped() {
+                log.line(&serde_json::json!({ "step": step.step, "stopped": reason }))?;
+            }
             if stop && !tuner.is_done() {
                 return Ok(false);
             }
@@ -513,7 +569,10 @@ impl Job {
             let (ids, prompt) = match record {
                 Record::Conversation { messages, .. } => turns(messages.get(..messages.iter().rposition(Message::is_assistant)?)?)?,
                 Record::PromptCompletion { prompt, .. } => text(prompt)?,
-                Record::Preference { prompt, .. } | Record::Rating { prompt, .. } | Record::Ranking { prompt, .. } => match prompt {
+                Record::Preference { prompt, .. }
+                | Record::Rating { prompt, .. }
+                | Record::Ranking { prompt, .. }
+                | Record::Prompt { prompt, .. } => match prompt {
                     Passage::Messages(messages) => turns(&messages)?,
                     Passage::Text(prompt) => text(prompt)?,
                     Passage::Ids(_) => return None,
@@ -611,6 +670,8 @@ trait Learner {
     fn evaluate(&mut self) -> Result<Option<EvalLog>>;
     fn evaluation_due(&self) -> bool;
     fn is_done(&self) -> bool;
+    /// Why it has stopped before its last update.
+    fn stopped(&self) -> Option<&str>;
     fn total_steps(&self) -> u64;
     fn progress(&self) -> &Progress;
     fn plan(&self) -> &Plan;
@@ -620,7 +681,7 @@ trait Learner {
 }
 
 macro_rules! learner {
-    ($($tuner:ty: $begin:expr),*) => {$(
+    ($($tuner:ty: $begin:expr, $stopped:expr;)*) => {$(
         impl Learner for $tuner {
             fn begin(&mut self, folder: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
                 let begin: fn(&mut $tuner, &Path, &mut dyn FnMut(usize, usize)) -> Result<()> = $begin;
@@ -637,6 +698,10 @@ macro_rules! learner {
             }
             fn is_done(&self) -> bool {
                 self.is_done()
+            }
+            fn stopped(&self) -> Option<&str> {
+                let stopped: fn(&$tuner) -> Option<&str> = $stopped;
+                stopped(self)
             }
             fn total_steps(&self) -> u64 {
                 self.total_steps()
@@ -661,9 +726,10 @@ macro_rules! learner {
 }
 
 learner! {
-    Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)),
-    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress),
-    RewardTuner: |_, _, _| Ok(())
+    Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)), |_| None;
+    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress), |_| None;
+    ReinforceTuner: |_, _, _| Ok(()), ReinforceTuner::stopped;
+    RewardTuner: |_, _, _| Ok(()), |_| None;
 }
 
 /// Reads a run folder's settings.
@@ -703,6 +769,7 @@ pub fn open_data(path: &Path, config: &Config) -> Result<Dataset> {
     }
     let objective = match &config.preference {
         None if config.reward.is_some() => Objective::Ranking,
+        None if config.reinforcement.is_some() => reinforce::OBJECTIVE,
         None => Objective::Supervised,
         Some(preference) => match preference.method()?.data() {
             Data::Pairs => Objective::Preference,

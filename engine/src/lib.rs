@@ -29,6 +29,9 @@
 //! A [`RewardTuner`](reward::RewardTuner) learns from pairs and rankings which answers are better; a [`RewardModel`](reward::RewardModel) says how good
 //! one is.
 //!
+//! # [`reinforce`]: learning from rewards
+//! A [`ReinforceTuner`](reinforce::ReinforceTuner) samples answers, has them scored, and makes the better ones likelier: GRPO and RLOO.
+//!
 //! # [`feedback`]: what people made of the answers
 //! A [`Store`](feedback::Store) is a log of prompts, answers, thumbs, edits and rankings on disk, from which preference data are built.
 //!
@@ -56,6 +59,7 @@ pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod prefer;
+pub mod reinforce;
 pub mod report;
 pub mod reward;
 pub mod session;

@@ -3,9 +3,10 @@
 use crate::error::Result;
 use crate::model::Model;
 use crate::prefer::Needs;
+use crate::reinforce::{self, ReinforceOptions};
 use crate::session::SessionOptions;
 use crate::tuner::TuneOptions;
-use attune_core::plan::{self, DecodeRequest, Item, Totals, TuneRequest};
+use attune_core::plan::{self, CacheLayout, DecodeRequest, Item, Totals, TuneRequest};
 use attune_core::target::Store;
 use serde::Serialize;
 
@@ -220,8 +221,71 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
     let request = options.request(model.spec())?;
     // One update's micro-batches wait together, since the loss is a mean over all of them.
     let update = options.update_tokens();
-    fit(model, options, request, &|g, _| g.host("batch", &[7, update], "u32", 4))
+    fit(model, options, request, None, &|g, _| g.host("batch", &[7, update], "u32", 4))
 }
+
+/// A reinforcement run's plan: of the data, `longest_prompt` counts (0: as long as `max_length` leaves room for) and, where examples guard what the
+/// model can do, `longest_guard`.
+///
+/// # Errors
+/// As [`for_session`].
+pub fn for_reinforcement(
+    model: &Model,
+    options: &TuneOptions,
+    reinforce: &ReinforceOptions,
+    longest_prompt: usize,
+    longest_guard: usize,
+) -> Result<Plan> {
+    let options = TuneOptions { packing: false, trunk_cache: 0, ..options.clone() }.with_length(model.spec());
+    let needs = reinforce::Needs::new(&options, reinforce, longest_prompt, longest_guard)?;
+    Ok(self::reinforce(model, &options, &needs)?.0.plan)
+}
+
+/// A reinforcement run's: a cache to sample with besides, and the answers of an update.
+pub(crate) fn reinforce(
+    model: &Model,
+    options: &TuneOptions,
+    needs: &reinforce::Needs,
+) -> Result<(Planned<plan::TuneLayout>, CacheLayout, usize)> {
+    let (spec, n) = (model.spec(), needs);
+    let mut request = options.request(spec)?;
+    request.max_length = n.longest().max(2);
+    request.tokens = n.micro_tokens(options.batch_size).max(request.max_length).max(n.members);
+    request.vocab_chunk = crate::tuner::vocab_chunk(spec, request.tokens);
+    let layout = |groups: usize, listener: &mut dyn FnMut(&Item)| plan::cache(spec, groups * n.rows(), n.kv, listener);
+    // More prompts at work at once are for speed alone.
+    let fits = |groups: usize| -> Result<bool> {
+        let lanes = groups * n.members;
+        let bytes = layout(groups, &mut |_| {})?.bytes + 4 * lanes * spec.vocab;
+        Ok(lanes <= request.tokens && bytes <= SAMPLE_BELOW)
+    };
+    let mut groups = 1;
+    while options.budget.is_none() && groups < n.prompts && fits(groups + 1)? {
+        groups += 1;
+    }
+    let lanes = groups * n.members;
+    let mut items = Vec::new();
+    let cache = layout(groups, &mut |item| items.push(item.clone()))?;
+    let planned = fit(model, options, request, Some((&items, cache.bytes)), &|g, r| {
+        let answers = n.prompts * n.members;
+        g.host("batch", &[n.micro_batches(options.batch_size, r.tokens), 7, r.tokens], "u32", 4);
+        g.host("answers", &[answers, n.completion], "u32", 4);
+        g.host("answers.encoded", &[2, answers, n.longest()], "u32", 4);
+        g.host("answers.logprobs", &[n.kept_logprobs, answers, n.completion], "f32", 4);
+        g.host("sampler.logits", &[lanes, spec.vocab], "f32", 4);
+        g.host("sampler.order", &[spec.vocab], "u32", 4);
+        g.host("sampler.pass", &[8, r.tokens], "u32", 4);
+        g.host("sampler.history", &[cache.rows], "u32", 4);
+        if n.starts {
+            let lora = attune_core::lora::Layout::new(spec, r.shape).map_or(0, |l| l.len());
+            g.host("adapter.start", &[lora], "f32", 4);
+        }
+    })?;
+    Ok((planned, cache, lanes))
+}
+
+/// Bytes of cache and logits up to which a run without a budget samples for several prompts at once.
+const SAMPLE_BELOW: usize = 64 << 20;
 
 /// A preference run's: its micro-batches hold groups of answers, and each update may have foreign answers besides.
 pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Result<Planned<plan::TuneLayout>> {
@@ -230,7 +294,7 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
     request.max_length = sizes.longest.max(2);
     request.tokens = (options.batch_size * sizes.group).max(request.max_length);
     request.vocab_chunk = crate::tuner::vocab_chunk(model.spec(), request.tokens);
-    fit(model, options, request, &|g, r| {
+    fit(model, options, request, None, &|g, r| {
         let count = needs.micro_batches(options, r.tokens);
         g.host("batch", &[if needs.foreign { 2 } else { 1 }, count, 7, r.tokens], "u32", 4);
         if needs.references > 0 {
@@ -239,11 +303,13 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
     })
 }
 
-/// The plan of a request, within the options' budget where they name one; `batch` is what its micro-batches take.
+/// The plan of a request, within the options' budget where they name one; `batch` is what its micro-batches take, `cache` buffers of keys and values and
+/// their bytes in all.
 fn fit(
     model: &Model,
     options: &TuneOptions,
     mut request: TuneRequest,
+    cache: Option<(&[Item], usize)>,
     batch: &dyn Fn(&mut Gathered, &TuneRequest),
 ) -> Result<Planned<plan::TuneLayout>> {
     let spec = model.spec();
@@ -270,7 +336,7 @@ fn fit(
     let bytes = |r: &TuneRequest| {
         let mut g = Gathered::new();
         host(&mut g, r);
-        g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>()
+        g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>() + cache.map_or(0, |(_, bytes)| bytes as u64)
     };
     if let Some(budget) = options.budget {
         let pinned = plan::Pinned { optim: options.optim.is_some(), ..plan::Pinned::default() };
@@ -288,7 +354,11 @@ fn fit(
         request.keep += room / (request.block_bytes(spec) + BLOCK_BUFFERS * attune_core::arena::ALIGN);
     }
     let mut g = Gathered::new();
-    let layout = plan::tune(spec, &request, &mut |item| g.item(item))?;
+    let mut layout = plan::tune(spec, &request, &mut |item| g.item(item))?;
+    if let Some((items, bytes)) = cache {
+        items.iter().for_each(|item| g.item(item));
+        layout.totals.cache = bytes;
+    }
     host(&mut g, &request);
     let knobs = Knobs::Tune {
         micro_batch_tokens: request.tokens,

@@ -11,6 +11,7 @@ mod inspect;
 mod logprobs;
 mod plan;
 mod prefer;
+mod reinforce;
 mod reward;
 mod run;
 mod score;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     /// Tune a reward model, which says how good an answer is, and score with it
     #[command(subcommand)]
     Reward(Box<reward::Reward>),
+    /// Tune an adapter on rewards for the model's own answers: GRPO, RLOO
+    Reinforce(Box<reinforce::Reinforce>),
     /// Measure the loss on a data set
     Eval(eval::Eval),
     /// Print the log-probability of each target token
@@ -67,6 +70,7 @@ impl Command {
             Command::Tune(command) => command.run(out),
             Command::Prefer(command) => command.run(out),
             Command::Reward(command) => command.run(out),
+            Command::Reinforce(command) => command.run(out),
             Command::Eval(command) => command.run(out),
             Command::Logprobs(command) => command.run(out),
             Command::Plan(command) => command.run(out),

@@ -69,11 +69,20 @@ pub(crate) struct Prefer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ReferenceArg {
+pub(super) enum ReferenceArg {
     /// The adapter that tuning starts from
     Init,
     /// The adapter switched off
     Base,
+}
+
+impl From<ReferenceArg> for Reference {
+    fn from(which: ReferenceArg) -> Reference {
+        match which {
+            ReferenceArg::Init => Reference::Init,
+            ReferenceArg::Base => Reference::Base,
+        }
+    }
 }
 
 impl Prefer {
@@ -93,10 +102,7 @@ impl Prefer {
             guard: None,
             tolerance: self.guard_tolerance,
             method: self.method.clone(),
-            reference: self.reference.map(|which| match which {
-                ReferenceArg::Init => Reference::Init,
-                ReferenceArg::Base => Reference::Base,
-            }),
+            reference: self.reference.map(Into::into),
             apart: self.no_share_prompts,
             options: PreferOptions {
                 loss_type: self.loss_type.clone(),

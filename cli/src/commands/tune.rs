@@ -65,13 +65,17 @@ type Besides<'a> = &'a dyn Fn(&mut Config) -> Outcome;
 
 impl Tune {
     pub(crate) fn run(self, out: &Output) -> Outcome {
-        self.run.run(out, "tune", self.data.as_ref(), |config| config, &|config| match (&config.preference, &config.reward) {
-            (None, None) => Ok(()),
-            (Some(_), _) => {
-                Err(Failure::Usage("--resume: the folder holds a run on preferences; go on with attune prefer --resume".into()))
-            }
-            (_, Some(_)) => {
-                Err(Failure::Usage("--resume: the folder holds a reward model's run; go on with attune reward train --resume".into()))
+        self.run.run(out, "tune", self.data.as_ref(), |config| config, &|config| {
+            let others = [
+                (config.preference.is_some(), "a run on preferences", "prefer"),
+                (config.reward.is_some(), "a reward model's run", "reward train"),
+                (config.reinforcement.is_some(), "a run on rewards", "reinforce"),
+            ];
+            match others.iter().find(|(it, ..)| *it) {
+                None => Ok(()),
+                Some((_, what, command)) => {
+                    Err(Failure::Usage(format!("--resume: the folder holds {what}; go on with attune {command} --resume")))
+                }
             }
         })
     }
@@ -198,6 +202,7 @@ fn result(outcome: &job::Outcome, files: &Files) -> Value {
     merge(outcome.last.as_ref().map_or(Ok(Value::Null), serde_json::to_value));
     merge(Ok(json!({
         "finished": outcome.finished,
+        "stopped": outcome.stopped,
         "planned_bytes": outcome.plan.total_bytes,
         "measured_bytes": outcome.measured_peak,
     })));
@@ -214,15 +219,23 @@ fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
     let mut entries = Vec::new();
     if let Some(last) = &outcome.last {
         entries.push(("updates", format!("{} in {}", thousands(last.step), duration(last.seconds))));
-        entries.push(("loss", format!("{:.4} in the last update", last.loss)));
+        match last.numbers.get("reward") {
+            Some(reward) => entries.push(("reward", format!("{reward:.4} in the last update"))),
+            None => entries.push(("loss", format!("{:.4} in the last update", last.loss))),
+        }
     }
-    if let Some((loss, step)) = outcome.best {
+    if let Some(reason) = &outcome.stopped {
+        entries.push(("stopped", reason.clone()));
+    }
+    let rewarded = outcome.eval.as_ref().is_some_and(|eval| eval.numbers.get("eval_reward").is_some());
+    let watched = outcome.best;
+    if let Some((loss, step)) = watched.map(|(loss, step)| (if rewarded { -loss } else { loss }, step)) {
         let which = if step == 0 {
             "before tuning: no update made it better".into()
         } else {
             format!("after update {step}: this adapter was kept")
         };
-        entries.push(("held-out", format!("{loss:.4} {which}")));
+        entries.push((if rewarded { "held-out reward" } else { "held-out" }, format!("{loss:.4} {which}")));
     }
     let measured = outcome.measured_peak.map_or_else(|| "not measured here".into(), |bytes| format!("measured {}", size::show(bytes)));
     entries.push(("memory", format!("planned {}, {measured}", size::show(outcome.plan.total_bytes))));
@@ -307,19 +320,30 @@ impl<'a> Watch<'a> {
     fn step(&mut self, step: &StepLog) {
         let Some(bar) = &self.bar else { return };
         bar.at(step.step);
-        let held_out = self.eval.as_ref().map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.eval_loss));
+        let held_out = self
+            .eval
+            .as_ref()
+            .map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.numbers.get("eval_reward").unwrap_or(eval.eval_loss)));
         let speed = thousands(step.tokens_per_second.round() as u64);
         let accuracy = step
             .preference
             .accuracy
             .or_else(|| step.numbers.get("accuracy"))
             .map_or_else(String::new, |share| format!("  preferred {:.0} %", share * 100.0));
-        bar.say(format!("loss {:.4}{accuracy}{held_out}  {speed} tokens/s", step.loss));
+        let get = |name: &str| step.numbers.get(name);
+        let progress = match (get("reward"), step.preference.kl, get("entropy"), get("completion_length")) {
+            (Some(reward), kl, entropy, length) => {
+                let some = |name: &str, x: Option<f64>| x.map_or_else(String::new, |x| format!("  {name} {x:.3}"));
+                format!("reward {reward:.4}{}{}{}", some("kl", kl), some("entropy", entropy), some("length", length))
+            }
+            _ => format!("loss {:.4}{accuracy}", step.loss),
+        };
+        bar.say(format!("{progress}{held_out}  {speed} tokens/s"));
         let due = self.log_every > 0 && (step.step.is_multiple_of(self.log_every) || step.step == self.total);
         if due && !bar.is_shown() && !self.out.json {
             self.out.note(format!(
-                "update {}/{}  loss {:.4}{accuracy}  norm {:.3}  rate {:.2e}  {speed} tokens/s",
-                step.step, self.total, step.loss, step.grad_norm, step.learning_rate
+                "update {}/{}  {progress}  norm {:.3}  rate {:.2e}  {speed} tokens/s",
+                step.step, self.total, step.grad_norm, step.learning_rate
             ));
         }
     }
@@ -332,6 +356,12 @@ impl<'a> Watch<'a> {
             let said = share.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
             let said = said.unwrap_or_else(|| format!("token accuracy {tokens:.1} %"));
             let guard = eval.preference.guard_loss.map_or_else(String::new, |loss| format!(", guarding loss {loss:.4}"));
+            if let Some(reward) = eval.numbers.get("eval_reward") {
+                let kl = eval.preference.kl.map_or_else(String::new, |kl| format!(", kl {kl:.3}"));
+                let length = eval.numbers.get("eval_completion_length").map_or_else(String::new, |n| format!(", {n:.1} tokens an answer"));
+                self.out.note(format!("after update {}: held-out reward {reward:.4}{kl}{length}{guard}", eval.step));
+                return;
+            }
             self.out.note(format!("after update {}: held-out loss {:.4}, {said}{guard}", eval.step, eval.eval_loss));
         }
     }

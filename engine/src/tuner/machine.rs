@@ -206,12 +206,20 @@ impl Machine {
 
     /// Writes a checkpoint into `folder`; the last good one stays until it is complete. `config`: the options that a continuation must agree in.
     pub(crate) fn save(&mut self, folder: &Path, config: &Value) -> Result<PathBuf> {
+        self.save_with(folder, config, None)
+    }
+
+    /// The same with whatever else has to survive.
+    pub(crate) fn save_with(&mut self, folder: &Path, config: &Value, besides: Option<Value>) -> Result<PathBuf> {
         self.trainer.read_params(&mut self.copy)?;
         self.state.resize(self.trainer.state_len(), 0);
         self.trainer.read_state(&mut self.state)?;
         let p = &self.progress;
         // Bits of the guard's loss, since JSON may round its last digit.
-        let extra = serde_json::json!({ "seconds": p.seconds, "guard": p.guard.map(|loss| format!("{:016x}", loss.to_bits())) });
+        let mut extra = serde_json::json!({ "seconds": p.seconds, "guard": p.guard.map(|loss| format!("{:016x}", loss.to_bits())) });
+        if let (Some(map), Some(besides)) = (extra.as_object_mut(), besides) {
+            map.insert("besides".into(), besides);
+        }
         let progress = checkpoint::Progress {
             step: p.step,
             epoch: p.position.epoch,
@@ -233,8 +241,8 @@ impl Machine {
         Ok(checkpoint::write(folder, &state)?)
     }
 
-    /// Goes on from a checkpoint.
-    pub(crate) fn restore(&mut self, mut saved: Saved, config: &Value) -> Result<()> {
+    /// Goes on from a checkpoint; returns what [`save_with`](Self::save_with) put in besides.
+    pub(crate) fn restore(&mut self, mut saved: Saved, config: &Value) -> Result<Option<Value>> {
         saved.check_config(config)?;
         saved.read_params(&mut self.copy)?;
         self.trainer.write_params(&self.copy)?;
@@ -253,7 +261,7 @@ impl Machine {
         if saved.has_best() && self.best.len() == self.copy.len() {
             saved.read_best(&mut self.best)?;
         }
-        Ok(())
+        Ok(saved.progress().extra.get("besides").cloned())
     }
 }
 

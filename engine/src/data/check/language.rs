@@ -146,6 +146,61 @@ pub(super) fn mismatch(context: &str, question: &str, answer: &str) -> Option<St
     Some(found())
 }
 
+/// Languages that [`share`] knows: ISO 639-1 codes, those of [`PROFILES`] first and in their order.
+const CODES: [(&str, Script); 17] = [
+    ("en", Script::Latin),
+    ("es", Script::Latin),
+    ("fr", Script::Latin),
+    ("de", Script::Latin),
+    ("it", Script::Latin),
+    ("pt", Script::Latin),
+    ("zh", Script::Han),
+    ("ja", Script::Kana),
+    ("ko", Script::Hangul),
+    ("ru", Script::Cyrillic),
+    ("el", Script::Greek),
+    ("ar", Script::Arabic),
+    ("he", Script::Hebrew),
+    ("hi", Script::Devanagari),
+    ("bn", Script::Bengali),
+    ("ta", Script::Tamil),
+    ("th", Script::Thai),
+];
+
+/// The codes that [`share`] knows.
+pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
+    CODES.iter().map(|(code, _)| *code)
+}
+
+/// How much of a text is in a language: the share of its letters that are of the language's script; 0 where the little words of another language of
+/// that script outnumber its own, or where kana tell Japanese from Chinese. A text without letters is in none. `None` for a code that is not known.
+pub(crate) fn share(text: &str, code: &str) -> Option<f64> {
+    let (i, script) = CODES.iter().enumerate().find(|(_, (known, _))| *known == code).map(|(i, (_, script))| (i, *script))?;
+    let letters = Letters::of(clip(text));
+    let (all, kana) = (letters.all.max(1) as f64, letters.count(Script::Kana));
+    let own = match script {
+        Script::Kana if kana == 0 => 0,
+        Script::Kana => kana + letters.count(Script::Han),
+        Script::Han if kana > 0 => 0,
+        other => letters.count(other),
+    };
+    if script == Script::Latin {
+        let profile = Profile::of(clip(text));
+        let hits = profile.hits.get(i).copied().unwrap_or(0);
+        if profile.hits.iter().any(|&other| other > hits) {
+            return Some(0.0);
+        }
+    }
+    Some(own as f64 / all)
+}
+
+/// The language of [`share`] that a text is most in, where it is in one at all.
+pub(crate) fn guess(text: &str) -> Option<&'static str> {
+    let shares = codes().filter_map(|code| Some((code, share(text, code)?)));
+    let best = shares.fold(("", 0.0), |best, next| if next.1 > best.1 { next } else { best });
+    (best.1 > 0.5).then_some(best.0)
+}
+
 /// Little words by language, chosen to be rare in the others.
 const PROFILES: [(&str, &str); 6] = [
     ("English", "the of and to is that with for are this it be was by which from have you your can not they what how"),

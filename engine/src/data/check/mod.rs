@@ -9,7 +9,7 @@
 
 mod filter;
 mod judge;
-mod language;
+pub(crate) mod language;
 mod measure;
 mod near;
 mod repetition;

@@ -1,0 +1,809 @@
+//! Tuning on rewards: the policy answers prompts itself, the answers are scored, and what was better than the rest of its group becomes likelier.
+//!
+//! [`ReinforceTuner`] is to rewards what [`PreferenceTuner`](crate::prefer::PreferenceTuner) is to preferences; a [`Job`](crate::job::Job) runs it within a
+//! folder. An update goes like this:
+//!
+//! 1. Some prompts are answered [`num_generations`](ReinforceOptions::num_generations) times each (`rollout`), with the very parameters that the update
+//!    before left in memory: there is no second copy of the weights and no file in between.
+//! 2. [`Rewards`] score the answers; the objective turns rewards into advantages within each group.
+//! 3. The reference's log-probabilities are computed with the adapter switched off, or with the one that tuning started from in its place.
+//! 4. Answers go forward and backward in micro-batches in which those of one prompt share it.
+//!
+//! Log-probabilities come from the training pass alone, never from the sampler, whose cache may be rounded: in the first update after sampling the
+//! policy that sampled *is* the policy at hand, and the ratio of both is exactly 1; later ones of the same answers
+//! ([`num_iterations`](ReinforceOptions::num_iterations)) compare with what that first pass said. Both are at the sampling temperature, before
+//! any cut by `top_k`, `top_p` or `min_p`.
+
+mod batch;
+mod options;
+mod prompts;
+mod rewards;
+mod rollout;
+mod saved;
+mod stats;
+
+pub use options::ReinforceOptions;
+pub use prompts::{Prompt, Prompts};
+pub use rewards::{
+    Answer, Custom, Exact, Failure, Group, Json, Language, LastNumber, Length, Pattern, Refusal, Reward, Rewards, Schema, Unit, refuses,
+    reward,
+};
+
+pub(crate) use prompts::OBJECTIVE;
+
+use crate::adapter::Adapter;
+use crate::checkpoint::Saved;
+use crate::data::Position;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::plan::{self, Plan};
+use crate::prefer::Reference;
+use crate::session::KvType;
+use crate::tuner::{
+    EvalLog, EvalPreferenceLog, Examples, Machine, MicroBatch, Numbers, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all,
+};
+use attune_core::arena::Region;
+use attune_core::objective::{PolicyMetrics, Reinforce, Sample, Total, sum};
+use attune_core::rng;
+use attune_core::sampler::Sampling;
+use attune_core::target::Store;
+use attune_core::trainer::{Trunk, Update};
+use batch::Loaded;
+use rollout::{Completions, Rollout};
+use serde_json::Value;
+use stats::Stats;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Held-out data of a reinforcement run; all of it may be missing.
+#[derive(Default)]
+pub struct HeldOut {
+    /// Prompts: they are answered greedily, and the adapter with the largest mean reward is kept.
+    pub prompts: Option<Prompts>,
+    /// Supervised examples of what the model can do already and must not lose.
+    pub guard: Option<Examples>,
+}
+
+/// The answers of an update, and what was made of them.
+#[derive(Default)]
+struct Generation {
+    prompts: Vec<Prompt>,
+    completions: Completions,
+    loaded: Loaded,
+    advantages: Vec<f64>,
+    stats: Stats,
+    /// Log-probabilities of all targets under the policy that sampled and under the reference; empty where nothing reads them.
+    old: Vec<f32>,
+    reference: Vec<f32>,
+}
+
+/// Tunes an adapter on rewards.
+///
+/// ```
+/// use attune::Model;
+/// use attune::data::Dataset;
+/// use attune::reinforce::{Custom, Group, HeldOut, Prompts, ReinforceOptions, ReinforceTuner, Rewards};
+/// use attune::tuner::TuneOptions;
+/// use std::sync::Arc;
+///
+/// # fn main() -> attune::Result<()> {
+/// let model = Model::from_bytes("tiny", attune::doc::tiny_model())?; // or Model::open("model.gguf")?
+/// let data = Arc::new(Dataset::from_bytes(br#"{"prompt": "one "}"#.to_vec())?); // or Dataset::open("prompts.jsonl")?
+/// let rewards = Rewards::new().with(Custom::new("brief", |group: &Group<'_>, scores: &mut [f64]| {
+///     scores.iter_mut().zip(group.answers).for_each(|(score, answer)| *score = -(answer.ids.len() as f64));
+///     Ok(())
+/// })); // or Rewards::parse(&["length:max=20".into()], &[])?
+/// let options = TuneOptions { rank: 4, steps: Some(2), max_length: 32, ..ReinforceOptions::tune_defaults() };
+/// let reinforce = ReinforceOptions::new("grpo");
+/// let longest = options.max_length - reinforce.completion_length(options.max_length);
+/// let prompts = Prompts::prepare(&model, data, &rewards, longest, |_| true, |_| {})?;
+/// let mut tuner = ReinforceTuner::new(&model, prompts, HeldOut::default(), rewards, &options, &reinforce, None)?;
+/// println!("takes {} bytes", tuner.plan().total_bytes); // known before the first step
+/// while !tuner.is_done() {
+///     println!("{:?}", tuner.step()?.numbers.get("reward"));
+/// }
+/// let adapter = tuner.adapter()?;
+/// # let _ = adapter;
+/// # Ok(())
+/// # }
+/// ```
+pub struct ReinforceTuner {
+    machine: Machine,
+    reinforce: ReinforceOptions,
+    objective: Reinforce,
+    train: Prompts,
+    held_out: HeldOut,
+    rewards: Rewards,
+    names: Vec<String>,
+    rows: Rows,
+    rollout: Rollout,
+    generation: Generation,
+    /// The parameters that tuning started from, where they are the reference.
+    start: Option<Vec<f32>>,
+    /// How many updates the answers at hand have had.
+    iteration: usize,
+    /// Where the data stands behind them.
+    next: Position,
+    /// Why the run has stopped before its last update.
+    stopped: Option<String>,
+}
+
+impl ReinforceTuner {
+    /// Plans and takes all memory that the run will have. `start` is the adapter to go on from; else a fresh one.
+    ///
+    /// # Errors
+    /// Options outside their range, no reward at all, [`attune_core::Error::OverBudget`], a starting adapter of another shape.
+    pub fn new(
+        model: &Model,
+        train: Prompts,
+        held_out: HeldOut,
+        rewards: Rewards,
+        options: &TuneOptions,
+        reinforce: &ReinforceOptions,
+        start: Option<&Adapter>,
+    ) -> Result<ReinforceTuner> {
+        let mut options = TuneOptions { packing: false, trunk_cache: 0, ..options.clone() }.with_length(model.spec());
+        options.evaluates = held_out.prompts.is_some() || held_out.guard.is_some() || bounded(reinforce);
+        if let Some(start) = start {
+            options.adopt(&start.shape, model.spec())?;
+        }
+        if rewards.is_empty() {
+            return Err(Error::option("--reward", "at least one", 0));
+        }
+        let longest = train.longest().max(held_out.prompts.as_ref().map_or(0, Prompts::longest));
+        let guard = held_out.guard.as_ref().map_or(0, |g| (0..g.len()).map(|i| g.length(i)).max().unwrap_or(0));
+        let mut needs = Needs::new(&options, reinforce, longest, guard)?;
+        needs.starts = start.is_some() && reinforce.reference == Reference::Init;
+        let (planned, cache, lanes) = plan::reinforce(model, &options, &needs)?;
+        let capacity = planned.layout.request.tokens;
+        let answers = needs.prompts * needs.members;
+        let order = TuneOptions { batch_size: needs.prompts, gradient_accumulation: 1, ..options.clone() };
+        let rows = Rows::single(train.len(), &order);
+        let loaded = Loaded::new(needs.micro_batches(options.batch_size, capacity), capacity, answers, needs.longest());
+        let keeps_best = options.evaluates;
+        let mut machine = Machine::new(model, options, planned, start, keeps_best)?;
+        machine.trainer.set_temperature(reinforce.temperature)?;
+        attune_cpu::take(machine.trainer.target(), Region::CACHE, cache.bytes)?;
+        let objective = reinforce.objective(needs.completion)?;
+        Ok(ReinforceTuner {
+            start: start.filter(|_| needs.starts).map(|adapter| adapter.params.clone()),
+            rollout: Rollout::new(cache, lanes, needs.completion, model.spec().vocab, capacity),
+            generation: Generation { completions: Completions::new(answers, needs.completion), loaded, ..Generation::default() },
+            machine,
+            reinforce: reinforce.clone(),
+            objective,
+            train,
+            held_out,
+            names: rewards.names(),
+            rewards,
+            rows,
+            iteration: 0,
+            next: Position::default(),
+            stopped: None,
+        })
+    }
+
+    /// What was taken.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.machine.plan
+    }
+
+    /// The options, with what was left open filled in.
+    #[must_use]
+    pub fn options(&self) -> &TuneOptions {
+        &self.machine.options
+    }
+
+    /// The objective.
+    #[must_use]
+    pub fn objective(&self) -> &Reinforce {
+        &self.objective
+    }
+
+    /// The prompts learnt from.
+    #[must_use]
+    pub fn train(&self) -> &Prompts {
+        &self.train
+    }
+
+    /// The held-out data.
+    #[must_use]
+    pub fn held_out(&self) -> &HeldOut {
+        &self.held_out
+    }
+
+    /// Where the run stands.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.machine.progress
+    }
+
+    /// Updates of one pass over the data.
+    #[must_use]
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.rows.updates_per_epoch() * self.reinforce.num_iterations as u64
+    }
+
+    /// Updates in all.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.machine.total_steps(self.steps_per_epoch())
+    }
+
+    /// Whether all updates are done, or the run has stopped, or evaluations have not become better for too long.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.stopped.is_some() || self.machine.is_done(self.steps_per_epoch())
+    }
+
+    /// Why the run has stopped before its last update: a bound that the policy has left.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Whether an evaluation is due after the last update.
+    #[must_use]
+    pub fn evaluation_due(&self) -> bool {
+        let watched = self.held_out.prompts.is_some() || self.held_out.guard.is_some();
+        watched && self.stopped.is_none() && self.machine.evaluation_due(self.steps_per_epoch())
+    }
+
+    /// One update: answers are sampled and scored, unless earlier ones are still good for an iteration. Sampling itself, and everything from the first
+    /// pass to the end of the update, allocates nothing; reading prompts, turning tokens into text and most rewards do.
+    ///
+    /// Where the policy has left its bounds, nothing is updated, and the run is over: see [`stopped`](Self::stopped).
+    ///
+    /// # Errors
+    /// [`Error::Reward`]; [`Error::Diverged`], before the parameters have changed; a data file that has changed.
+    pub fn step(&mut self) -> Result<StepLog> {
+        self.step_with(&self.machine.options.update(self.machine.progress.step, self.total_steps()))
+    }
+
+    /// One update with these settings in place of the schedule's, for callers that steer the learning rate themselves.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
+        let began = Instant::now();
+        if self.iteration == 0 {
+            self.generate()?;
+        }
+        let (loss, metrics) = self.gather()?;
+        let within = self.within_bounds(&metrics)?;
+        let norm = if within { self.machine.apply(settings)? } else { self.drop_gradients()? };
+        let seconds = began.elapsed().as_secs_f64();
+        let (tokens, targets) = (self.generation.loaded.tokens(), self.generation.loaded.targets());
+        let progress = &mut self.machine.progress;
+        progress.seconds += seconds;
+        let step = progress.step + 1;
+        if within {
+            progress.step = step;
+            self.iteration = (self.iteration + 1) % self.reinforce.num_iterations;
+            if self.iteration == 0 {
+                progress.position = self.next;
+            }
+        }
+        Ok(StepLog {
+            step,
+            loss,
+            grad_norm: norm,
+            learning_rate: if within { settings.rate } else { 0.0 },
+            target_tokens: targets,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            seconds: self.machine.progress.seconds,
+            preference: PreferenceLog { kl: metrics.kl(), ..PreferenceLog::default() },
+            numbers: self.numbers(&metrics),
+        })
+    }
+
+    fn drop_gradients(&mut self) -> Result<f32> {
+        let norm = self.machine.trainer.grad_norm().unwrap_or(0.0);
+        self.machine.trainer.zero_grad()?;
+        Ok(norm)
+    }
+
+    /// Samples and scores the next update's answers.
+    fn generate(&mut self) -> Result<()> {
+        let (picked, next) = self.rows.update(self.machine.progress.position);
+        self.generation.prompts.clear();
+        for i in picked {
+            self.generation.prompts.push(self.train.get(i as usize)?);
+        }
+        self.next = next;
+        self.sample()?;
+        self.score()?;
+        self.weigh()
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let g = &mut self.generation;
+        let seed = rng::bits(self.machine.options.seed, u64::from_le_bytes(*b"rollouts"), self.machine.progress.step);
+        let sampling = self.reinforce.sampling(seed);
+        let (members, most) = (self.reinforce.generations(), self.machine.options.batch_size);
+        let sampled = self.rollout.run(&mut self.machine, &g.prompts, members, &sampling, &mut g.completions);
+        not_finite(&self.machine, sampled)?;
+        g.loaded.load(&g.prompts, members, &g.completions, most);
+        Ok(())
+    }
+
+    /// Rewards of the answers at hand.
+    fn score(&mut self) -> Result<()> {
+        let g = &mut self.generation;
+        let members = self.reinforce.generations();
+        g.stats.begin(self.names.len(), members);
+        for (j, prompt) in g.prompts.iter().enumerate() {
+            stats::score(&self.machine.model, &mut self.rewards, prompt, j * members..(j + 1) * members, &g.completions, &mut g.stats)?;
+        }
+        g.stats.answers(&g.completions);
+        Ok(())
+    }
+
+    /// The reference's log-probabilities where something reads them, and advantages.
+    fn weigh(&mut self) -> Result<()> {
+        let g = &mut self.generation;
+        g.old.clear();
+        g.reference.clear();
+        let m = &mut self.machine;
+        if self.reinforce.measures_kl(&self.objective) {
+            in_reference(m, self.reinforce.reference, self.start.as_deref(), |m| {
+                score_into(m, g.loaded.micros(), &mut g.reference).map(|_| ())
+            })?;
+        }
+        // RLOO takes the divergence from the reward, before there is a gradient.
+        let early = matches!(self.objective, Reinforce::Rloo(_)) && self.objective.uses_reference();
+        let mut divergences = Vec::new();
+        if early {
+            score_into(m, g.loaded.micros(), &mut g.old)?;
+            let mut from = 0;
+            for sampled in g.completions.iter() {
+                let (old, reference) = (part(&g.old, from, sampled.0.tokens), part(&g.reference, from, sampled.0.tokens));
+                divergences.push(sum(old.unwrap_or_default()) - sum(reference.unwrap_or_default()));
+                from += sampled.0.tokens;
+            }
+        }
+        g.advantages.clear();
+        g.advantages.resize(g.completions.len(), 0.0);
+        let group = self.reinforce.generations();
+        Ok(self.objective.advantages(&g.stats.totals, early.then_some(&divergences[..]), group, &mut g.advantages)?)
+    }
+
+    /// Gathers the gradients of the answers at hand; returns the loss.
+    fn gather(&mut self) -> Result<(f64, PolicyMetrics)> {
+        let gathered = self.backward();
+        if gathered.is_err() {
+            self.machine.trainer.zero_grad()?;
+        }
+        not_finite(&self.machine, gathered)
+    }
+
+    fn backward(&mut self) -> Result<(f64, PolicyMetrics)> {
+        let (m, g) = (&mut self.machine, &mut self.generation);
+        let masked = |i: usize| self.reinforce.mask_truncated_completions && g.completions.iter().nth(i).is_some_and(|(s, _)| !s.ended);
+        let learnt: usize =
+            g.completions.iter().filter(|(s, _)| s.ended || !self.reinforce.mask_truncated_completions).map(|(s, _)| s.tokens).sum();
+        let by_micro = matches!(&self.objective, Reinforce::Grpo(o) if o.loss_type == attune_core::objective::grpo::Loss::Bnpo);
+        let (first, keeps) = (self.iteration == 0, self.reinforce.num_iterations > 1);
+        if first && keeps {
+            g.old.clear();
+        }
+        let (mut metrics, mut loss, mut at, mut answer) = (PolicyMetrics::default(), 0.0, 0, 0);
+        let micros = g.loaded.micros();
+        for (k, micro) in micros.iter().enumerate() {
+            let n = micro.targets();
+            m.forward(Trunk::Compute, micro, m.dropout_seed(k))?;
+            if first && keeps {
+                g.old.extend_from_slice(m.logprobs.get(..n).unwrap_or_default());
+            }
+            let here = answer..answer + micro.ends().len();
+            let tokens = if by_micro {
+                here.clone().filter(|&i| !masked(i)).map(|i| g.completions.ids(i).len()).sum::<usize>() * micros.len()
+            } else {
+                learnt
+            };
+            let total = Total { examples: g.completions.len(), tokens };
+            let mut from = 0;
+            for (&end, i) in micro.ends().iter().zip(here) {
+                let (Some(logprobs), Some(coef)) = (m.logprobs.get(from..end), m.coef.get_mut(from..end)) else { continue };
+                let old = if first { None } else { part(&g.old, at, end - from) };
+                let reference = part(&g.reference, at, end - from);
+                let advantage = g.advantages.get(i).copied().unwrap_or(0.0);
+                let sample = Sample { logprobs, old, reference, advantage };
+                if masked(i) || logprobs.is_empty() {
+                    coef.fill(0.0);
+                } else {
+                    let said = self.objective.loss(&sample, &total, coef)?;
+                    loss += said.loss;
+                    metrics.sample(&said);
+                }
+                (at, from, answer) = (at + (end - from), end, i + 1);
+            }
+            // Groups whose answers are all worth the same move nothing.
+            if m.coef.get(..n).unwrap_or_default().iter().any(|&c| c != 0.0) {
+                m.backward(n)?;
+            }
+        }
+        Ok((loss, metrics))
+    }
+
+    /// Whether the policy that sampled keeps to its bounds; says so if not. Without held-out data, it is remembered as the last that does.
+    fn within_bounds(&mut self, metrics: &PolicyMetrics) -> Result<bool> {
+        let (options, step) = (&self.reinforce, self.machine.progress.step);
+        let entropy = self.generation.stats.entropy();
+        let left = match (metrics.kl(), entropy) {
+            (Some(kl), _) if options.max_kl > 0.0 && kl > options.max_kl => {
+                Some(format!("the divergence from the reference is {kl:.4} nats a token, above the bound max_kl of {}", options.max_kl))
+            }
+            (_, Some(entropy)) if entropy < options.min_entropy => {
+                Some(format!("the policy's entropy is {entropy:.4} nats a token, below the bound min_entropy of {}", options.min_entropy))
+            }
+            _ => None,
+        };
+        if let Some(reason) = left {
+            let reason = format!("after update {step}, {reason}");
+            tracing::warn!("{reason}; the run stops");
+            self.stopped = Some(reason);
+            return Ok(false);
+        }
+        if bounded(&self.reinforce) && self.held_out.prompts.is_none() && self.held_out.guard.is_none() {
+            self.machine.judge(-(step as f64))?;
+        }
+        Ok(true)
+    }
+
+    fn numbers(&self, metrics: &PolicyMetrics) -> Numbers {
+        let mut numbers = Numbers::default();
+        let stats = &self.generation.stats;
+        stats.write(&mut numbers, "", &self.names);
+        if let Some(entropy) = stats.entropy() {
+            numbers.add("entropy", entropy);
+        }
+        for (name, value) in metrics.iter().filter(|(name, _)| name.starts_with("clip_ratio")) {
+            numbers.add(name, value);
+        }
+        numbers
+    }
+
+    /// Repeats the update of the last [`step`](Self::step) on the answers that are at hand already, which allocates nothing. Returns the loss.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn repeat_update(&mut self) -> Result<f64> {
+        let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
+        let (loss, _) = self.gather()?;
+        self.machine.apply(&settings)?;
+        Ok(loss)
+    }
+
+    /// Samples answers to the prompts of the last [`step`](Self::step) anew, which allocates nothing. Returns how many tokens they have.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn repeat_sampling(&mut self) -> Result<usize> {
+        let g = &mut self.generation;
+        let sampling = self.reinforce.sampling(self.machine.options.seed);
+        let sampled = self.rollout.run(&mut self.machine, &g.prompts, self.reinforce.generations(), &sampling, &mut g.completions);
+        not_finite(&self.machine, sampled)?;
+        Ok(g.completions.iter().map(|(s, _)| s.tokens).sum())
+    }
+
+    /// Loss and gradients of the next update, in the adapter's layout, without updating, and the tokens of its answers: what tests compare. The answers stay
+    /// at hand: with other parameters written, [`loss`](Self::loss) says what becomes of the loss.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn gradients(&mut self) -> Result<(f64, Vec<f32>, Vec<Vec<u32>>)> {
+        self.generate()?;
+        let (loss, _) = self.gather()?;
+        let answers = self.generation.completions.iter().map(|(_, ids)| ids.to_vec()).collect();
+        Ok((loss, self.machine.take_gradients()?, answers))
+    }
+
+    /// The loss of the answers at hand under these parameters, as an iteration after the first sees it: with the ratio to the policy that sampled.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); another number of parameters.
+    pub fn loss(&mut self, params: &[f32]) -> Result<f64> {
+        let mut own = vec![0.0; params.len()];
+        self.machine.trainer.read_params(&mut own)?;
+        if self.generation.old.is_empty() {
+            score_into(&mut self.machine, self.generation.loaded.micros(), &mut self.generation.old)?;
+        }
+        let iteration = core::mem::replace(&mut self.iteration, 1);
+        self.machine.trainer.write_params(params)?;
+        let loss = self.gather();
+        self.machine.trainer.zero_grad()?;
+        self.machine.trainer.write_params(&own)?;
+        self.iteration = iteration;
+        loss.map(|(loss, _)| loss)
+    }
+
+    /// Answers the held-out prompts greedily, scores the answers, and remembers the adapter if their mean reward is the largest so far, their divergence
+    /// from the reference is within its bound, and the guarding data's loss has not risen beyond the tolerance. `None` where there is no held-out
+    /// data. Without prompts the guard's loss is the evaluation's, and the last adapter within the tolerance is kept.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
+        let step = self.machine.progress.step;
+        // Answers of an update that waits for its next iteration lie where examples would.
+        let guard = match &self.held_out.guard {
+            Some(guard) => {
+                let scored = score_all(&mut self.machine, None, guard, self.generation.loaded.room(), &mut |_, _, _| Ok(()));
+                self.reload();
+                Some(scored?)
+            }
+            None => None,
+        };
+        let mut log = match (self.answer_held_out()?, &guard) {
+            (Some(log), _) => log,
+            (None, Some(guard)) => EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() },
+            (None, None) => return Ok(None),
+        };
+        log.preference.guard_loss = guard.map(|guard| guard.loss);
+        if !log.eval_loss.is_finite() || log.preference.guard_loss.is_some_and(|loss| !loss.is_finite()) {
+            return Err(Error::Diverged { step, what: "the held-out loss" });
+        }
+        if let Some(loss) = log.preference.guard_loss {
+            let before = *self.machine.progress.guard.get_or_insert(loss);
+            if loss > before * (1.0 + self.reinforce.guard_tolerance) {
+                tracing::warn!(
+                    "after update {step} the guarding data's loss is {loss:.4}, from {before:.4} before: what the model could do suffers; \
+                     this adapter is not kept"
+                );
+                self.machine.progress.worse += 1;
+                return Ok(Some(log));
+            }
+        }
+        if let Some(kl) = log.preference.kl.filter(|&kl| self.reinforce.max_kl > 0.0 && kl > self.reinforce.max_kl) {
+            let bound = self.reinforce.max_kl;
+            tracing::warn!(
+                "after update {step} the divergence from the reference on held-out prompts is {kl:.4}, above {bound}; this adapter is not kept"
+            );
+            self.machine.progress.worse += 1;
+            return Ok(Some(log));
+        }
+        let judged = if self.held_out.prompts.is_some() { log.eval_loss } else { -(step as f64) };
+        self.machine.judge(judged)?;
+        Ok(Some(log))
+    }
+
+    /// Lays the answers at hand out again.
+    fn reload(&mut self) {
+        let g = &mut self.generation;
+        if self.iteration > 0 {
+            g.loaded.load(&g.prompts, self.reinforce.generations(), &g.completions, self.machine.options.batch_size);
+        }
+    }
+
+    fn answer_held_out(&mut self) -> Result<Option<EvalLog>> {
+        let Some(prompts) = &self.held_out.prompts else { return Ok(None) };
+        // Room of its own: an update may wait for its next iteration, and evaluations are few.
+        let (m, at_once) = (&mut self.machine, self.generation.loaded.micros().len().max(1) * 8);
+        let mut found = Stats::default();
+        found.begin(self.names.len(), 1);
+        let mut completions = Completions::default();
+        let (mut chunk, mut loaded) = (Vec::new(), Loaded::new(0, m.capacity(), 0, 0));
+        let (mut kl, mut correct, mut targets) = (0.0, 0, 0);
+        let (mut own, mut reference) = (Vec::new(), Vec::new());
+        for first in (0..prompts.len()).step_by(at_once) {
+            chunk.clear();
+            for i in first..(first + at_once).min(prompts.len()) {
+                chunk.push(prompts.get(i)?);
+            }
+            if completions.len() == 0 {
+                completions = Completions::new(chunk.len(), self.reinforce.completion_length(m.options.max_length));
+            }
+            let answered = self.rollout.run(m, &chunk, 1, &Sampling::GREEDY, &mut completions);
+            not_finite(m, answered)?;
+            for (j, prompt) in chunk.iter().enumerate() {
+                stats::score(&m.model, &mut self.rewards, prompt, j..j + 1, &completions, &mut found)?;
+            }
+            found.answers(&completions);
+            loaded.load(&chunk, 1, &completions, usize::MAX);
+            (own.clear(), reference.clear());
+            let (right, all) = score_into(m, loaded.micros(), &mut own)?;
+            (correct, targets) = (correct + right, targets + all);
+            in_reference(m, self.reinforce.reference, self.start.as_deref(), |m| {
+                score_into(m, loaded.micros(), &mut reference).map(|_| ())
+            })?;
+            let sample = Sample { logprobs: &own, old: None, reference: Some(&reference), advantage: 0.0 };
+            kl += sample.divergence().unwrap_or(0.0);
+        }
+        let mut numbers = Numbers::default();
+        found.write(&mut numbers, "eval_", &self.names);
+        Ok(Some(EvalLog {
+            step: m.progress.step,
+            eval_loss: -found.mean(),
+            eval_token_accuracy: correct as f64 / targets.max(1) as f64,
+            preference: EvalPreferenceLog { kl: Some(kl / targets.max(1) as f64), ..EvalPreferenceLog::default() },
+            numbers,
+        }))
+    }
+
+    /// The adapter as it is after the last update.
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn current(&mut self) -> Result<Adapter> {
+        self.machine.current()
+    }
+
+    /// The adapter to keep: the best on held-out data where there is some; else of a run that has left its bounds the last that was within them, and of
+    /// others the current one.
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn adapter(&mut self) -> Result<Adapter> {
+        let watched = self.held_out.prompts.is_some() || self.held_out.guard.is_some();
+        if watched || self.stopped.is_some() { self.machine.adapter() } else { self.machine.current() }
+    }
+
+    /// Writes a checkpoint into `folder`; the last good one stays until it is complete.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&mut self, folder: &Path) -> Result<PathBuf> {
+        let config = self.decisive_options();
+        let answers = (self.iteration > 0).then(|| saved::write(self.iteration, &self.generation));
+        self.machine.save_with(folder, &config, answers)
+    }
+
+    /// Goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// One of another run, by the option that differs; a damaged one.
+    pub fn restore(&mut self, saved: Saved) -> Result<()> {
+        let config = self.decisive_options();
+        let answers = self.machine.restore(saved, &config)?;
+        (self.iteration, self.stopped) = (0, None);
+        if let Some(answers) = answers {
+            let (picked, next) = self.rows.update(self.machine.progress.position);
+            self.next = next;
+            self.generation.prompts.clear();
+            for i in picked {
+                self.generation.prompts.push(self.train.get(i as usize)?);
+            }
+            self.iteration = saved::read(&answers, &mut self.generation).ok_or_else(|| {
+                Error::option(
+                    "--resume",
+                    "a checkpoint with the answers that its update was made from",
+                    "a damaged one; start the run anew",
+                )
+            })?;
+            self.reload();
+            self.score()?;
+        }
+        Ok(())
+    }
+
+    fn decisive_options(&self) -> Value {
+        let mut value = self.machine.decisive_options(self.train.len());
+        if let (Some(map), Ok(options)) = (value.as_object_mut(), serde_json::to_value(&self.reinforce)) {
+            map.insert("reinforcement".into(), options);
+        }
+        value
+    }
+}
+
+/// Whether a run may leave its bounds.
+fn bounded(options: &ReinforceOptions) -> bool {
+    options.max_kl > 0.0 || options.min_entropy > 0.0
+}
+
+fn part(list: &[f32], from: usize, n: usize) -> Option<&[f32]> {
+    if list.is_empty() { None } else { list.get(from..from + n) }
+}
+
+/// A number that is none is a run that has diverged.
+fn not_finite<R>(m: &Machine, result: Result<R>) -> Result<R> {
+    match result {
+        Err(Error::Core(attune_core::Error::NotFinite { what })) => Err(m.diverged(what)),
+        other => other,
+    }
+}
+
+/// Appends the log-probabilities of all targets; returns how many of them were the likeliest token, of how many.
+fn score_into(m: &mut Machine, micros: &[MicroBatch], to: &mut Vec<f32>) -> Result<(usize, usize)> {
+    let (mut correct, mut targets) = (0, 0);
+    for micro in micros {
+        correct += m.score(Trunk::Compute, micro)?;
+        targets += micro.targets();
+        to.extend_from_slice(m.logprobs.get(..micro.targets()).unwrap_or_default());
+    }
+    Ok((correct, targets))
+}
+
+/// Does something with the reference in the policy's place.
+fn in_reference<R>(m: &mut Machine, which: Reference, start: Option<&[f32]>, f: impl FnOnce(&mut Machine) -> Result<R>) -> Result<R> {
+    match (which, start) {
+        (Reference::Init, Some(start)) => {
+            let mut own = core::mem::take(&mut m.copy);
+            let result = m.trainer.read_params(&mut own).and_then(|()| m.trainer.write_params(start)).map_err(Error::from);
+            let result = result.and_then(|()| f(m));
+            m.trainer.write_params(&own)?;
+            m.copy = own;
+            result
+        }
+        // A fresh adapter changes nothing: its policy is the base's.
+        _ => {
+            m.trainer.scale_adapter(0.0);
+            let result = f(m);
+            m.trainer.scale_adapter(1.0);
+            result
+        }
+    }
+}
+
+/// What a reinforcement run needs besides what every tuning run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Tokens of the longest prompt.
+    pub(crate) prompt: usize,
+    /// Tokens of the longest answer.
+    pub(crate) completion: usize,
+    /// Answers to a prompt.
+    pub(crate) members: usize,
+    /// Prompts of an update.
+    pub(crate) prompts: usize,
+    /// Tokens of the longest guarding example.
+    pub(crate) guard: usize,
+    /// How sampling keeps keys and values.
+    pub(crate) kv: Store,
+    /// How many lists of log-probabilities wait for an update.
+    pub(crate) kept_logprobs: usize,
+    /// Whether the starting parameters are kept.
+    pub(crate) starts: bool,
+}
+
+impl Needs {
+    /// Of a run whose longest prompt has `prompt` tokens; 0: as many as fit. `max_length` must be set.
+    pub(crate) fn new(options: &TuneOptions, reinforce: &ReinforceOptions, prompt: usize, guard: usize) -> Result<Needs> {
+        reinforce.check(options, options.max_length)?;
+        let completion = reinforce.completion_length(options.max_length);
+        let objective = reinforce.objective(completion)?;
+        let early = matches!(objective, Reinforce::Rloo(_)) && objective.uses_reference();
+        let kept = usize::from(reinforce.measures_kl(&objective)) + usize::from(early || reinforce.num_iterations > 1);
+        Ok(Needs {
+            prompt: if prompt > 0 { prompt } else { options.max_length - completion },
+            completion,
+            members: reinforce.generations(),
+            prompts: reinforce.prompts(options),
+            guard,
+            kv: reinforce.kv_type.map_or(Store::F16, KvType::store),
+            kept_logprobs: kept,
+            starts: false,
+        })
+    }
+
+    /// Tokens of the longest sequence.
+    pub(crate) fn longest(&self) -> usize {
+        (self.prompt + self.completion).max(self.guard)
+    }
+
+    /// Rows of the cache that a prompt and its answers take.
+    pub(crate) fn rows(&self) -> usize {
+        self.prompt + self.members * self.completion
+    }
+
+    /// Tokens of a micro-batch of so many answers.
+    pub(crate) fn micro_tokens(&self, answers: usize) -> usize {
+        let aligned = answers.is_multiple_of(self.members) || self.members.is_multiple_of(answers);
+        let groups = answers.div_ceil(self.members) + usize::from(!aligned);
+        // Each answer begins with the prompt's last token, which is in the batch once a group besides.
+        let alone = answers * (self.prompt + self.completion);
+        (groups * self.prompt + answers * (self.completion + 1)).min(alone).max(self.longest())
+    }
+
+    /// How many micro-batches of `capacity` tokens an update may need, if each has up to `answers` answers.
+    pub(crate) fn micro_batches(&self, answers: usize, capacity: usize) -> usize {
+        let all = self.prompts * self.members;
+        if capacity >= self.micro_tokens(answers) {
+            return all.div_ceil(answers);
+        }
+        let each = capacity.saturating_sub(self.prompt) / (self.completion + 1);
+        // A micro-batch that the next answer does not fit into; and one that a new prompt begins.
+        (all.div_ceil(each.clamp(1, answers)) + self.prompts).min(all)
+    }
+}
