@@ -23,7 +23,7 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner};
 use crate::reinforce::{self, Prompts, ReinforceOptions, ReinforceTuner, Rewards};
-use crate::reward::{RewardOptions, RewardTuner};
+use crate::reward::{RewardOptions, RewardTuner, ScoreOptions};
 use crate::session::{GenerateOptions, Session, SessionOptions};
 use crate::template::MaskOptions;
 use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
@@ -404,7 +404,15 @@ impl Job {
         let brought = self.rewards.lock().unwrap_or_else(PoisonError::into_inner).take();
         let rewards = match brought {
             Some(rewards) => rewards,
-            None => Rewards::parse(&reinforce.rewards, &reinforce.reward_weights)?,
+            None => {
+                let score = ScoreOptions {
+                    max_length: options.length_for(self.model.spec()),
+                    threads: options.threads,
+                    precision: options.precision,
+                    ..ScoreOptions::default()
+                };
+                Rewards::parse_for(&self.model, &reinforce.rewards, &reinforce.reward_weights, &score)?
+            }
         };
         let max_length = options.length_for(self.model.spec());
         let longest = max_length.saturating_sub(reinforce.completion_length(max_length));

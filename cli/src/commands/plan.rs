@@ -6,6 +6,7 @@ use crate::output::{Output, Table, list, thousands};
 use crate::size;
 use attune::Model;
 use attune::plan::{self, Knobs};
+use attune::reinforce::ReinforceOptions;
 use attune::session::SessionOptions;
 use attune::tuner::TuneOptions;
 use clap::{Args, ValueEnum};
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
     #[command(flatten)]
     run: RunFlags,
     #[command(flatten)]
+    reinforce: ReinforceFlags,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -39,6 +42,43 @@ enum Purpose {
     Tune,
     /// Tuning a reward model on pairs whose answers are as long as --max-length allows
     Reward,
+    /// Reinforcement, with prompts as long as --max-length leaves room for beside the answer
+    Reinforce,
+}
+
+/// The flags of `reinforce` that change memory.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReinforceFlags {
+    /// Of reinforce: grpo or rloo [default: grpo]
+    #[arg(long, value_name = "METHOD", help_heading = "Reinforcing")]
+    method: Option<String>,
+    /// Of reinforce: answers to each prompt [default: 8 of grpo, 2 of rloo]
+    #[arg(long, value_name = "N", help_heading = "Reinforcing")]
+    num_generations: Option<usize>,
+    /// Of reinforce: tokens of the longest answer [default: 256, at most half of --max-length]
+    #[arg(long, value_name = "TOKENS", help_heading = "Reinforcing")]
+    max_completion_length: Option<usize>,
+    /// Of reinforce: updates that are made from the same answers [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Reinforcing")]
+    num_iterations: Option<usize>,
+}
+
+impl ReinforceFlags {
+    fn any(&self) -> bool {
+        let numbers = [self.num_generations, self.max_completion_length, self.num_iterations];
+        self.method.is_some() || numbers.iter().any(Option::is_some)
+    }
+
+    fn options(&self, kv: Option<KvArg>) -> ReinforceOptions {
+        let method = ReinforceOptions::new(self.method.as_deref().unwrap_or("grpo"));
+        ReinforceOptions {
+            num_generations: self.num_generations,
+            max_completion_length: self.max_completion_length,
+            num_iterations: self.num_iterations.unwrap_or(1),
+            kv_type: kv.map(Into::into),
+            ..method
+        }
+    }
 }
 
 /// The flags of `run` that change memory.
@@ -62,6 +102,11 @@ pub(crate) struct RunFlags {
 }
 
 impl RunFlags {
+    /// Those that no other command has.
+    fn own(&self) -> bool {
+        self.context.is_some() || self.prefill_batch.is_some() || !self.adapters.is_empty()
+    }
+
     fn any(&self) -> bool {
         self.context.is_some() || self.prefill_batch.is_some() || self.kv_type.is_some() || !self.adapters.is_empty()
     }
@@ -84,7 +129,13 @@ impl RunFlags {
 impl Plan {
     pub(crate) fn run(self, out: &Output) -> Outcome {
         let model = Model::open(&self.model)?;
-        let purpose = self.purpose.unwrap_or(if self.run.any() { Purpose::Run } else { Purpose::Tune });
+        let flags = [(self.reinforce.any(), Purpose::Reinforce), (self.run.any(), Purpose::Run)];
+        let purpose = self.purpose.or(flags.iter().find(|(given, _)| *given).map(|(_, purpose)| *purpose)).unwrap_or(Purpose::Tune);
+        if purpose != Purpose::Reinforce && self.reinforce.any() {
+            return Err(Failure::Usage(
+                "--method, --num-generations, --max-completion-length and --num-iterations: expected --for reinforce with them".into(),
+            ));
+        }
         let plan = match purpose {
             Purpose::Run => {
                 let options = self.run.options(self.tune.budget, &self.compute)?;
@@ -97,12 +148,23 @@ impl Plan {
                         .into(),
                 ));
             }
-            Purpose::Tune | Purpose::Reward => {
+            Purpose::Reinforce if self.run.own() => {
+                let reason = "expected flags of reinforce alone with --for reinforce, found --context, --prefill-batch or --adapter";
+                return Err(Failure::Usage(reason.into()));
+            }
+            Purpose::Tune | Purpose::Reward | Purpose::Reinforce => {
                 let mut options = TuneOptions { evaluates: self.evaluates, threads: self.compute.threads, ..TuneOptions::default() };
                 options.precision = self.compute.precision();
                 self.tune.apply(&mut options);
-                let plan = if purpose == Purpose::Reward { plan::for_reward } else { plan::for_tuning };
-                plan(&model, &options)?
+                match purpose {
+                    Purpose::Reward => plan::for_reward(&model, &options)?,
+                    // The best adapter, or the last one within the bounds, is always kept beside the current one.
+                    Purpose::Reinforce => {
+                        options.evaluates = true;
+                        plan::for_reinforcement(&model, &options, &self.reinforce.options(self.run.kv_type), 0, 0)?
+                    }
+                    _ => plan::for_tuning(&model, &options)?,
+                }
             }
         };
         if out.json { out.json(&plan) } else { show(out, &plan, self.tune.budget) }

@@ -560,7 +560,7 @@ impl PreferenceTuner {
         // With the parameters that tuning started from, which are gone then.
         self.prepare_reference(None, |_, _| {})?;
         let config = self.decisive_options();
-        self.machine.restore(saved, &config).map(|_| ())
+        self.machine.restore(saved, &config)
     }
 
     fn decisive_options(&self) -> Value {

@@ -25,8 +25,8 @@ mod stats;
 pub use options::ReinforceOptions;
 pub use prompts::{Prompt, Prompts};
 pub use rewards::{
-    Answer, Custom, Exact, Failure, Group, Json, Language, LastNumber, Length, Pattern, Refusal, Reward, Rewards, Schema, Unit, refuses,
-    reward,
+    Answer, Custom, Exact, Failure, Group, Json, Language, LastNumber, Length, Pattern, Refusal, Reward, Rewards, Schema, Scored, Unit,
+    refuses, reward,
 };
 
 pub(crate) use prompts::OBJECTIVE;
@@ -656,7 +656,7 @@ impl ReinforceTuner {
     /// One of another run, by the option that differs; a damaged one.
     pub fn restore(&mut self, saved: Saved) -> Result<()> {
         let config = self.decisive_options();
-        let answers = self.machine.restore(saved, &config)?;
+        let answers = self.machine.restore_with(saved, &config)?;
         (self.iteration, self.stopped) = (0, None);
         if let Some(answers) = answers {
             let (picked, next) = self.rows.update(self.machine.progress.position);

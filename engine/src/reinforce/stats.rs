@@ -107,16 +107,17 @@ pub(super) fn score(
     completions: &Completions,
     to: &mut Stats,
 ) -> Result<()> {
-    let said: Vec<(&[u32], String, bool)> = completions
+    let said: Vec<(&[u32], &[u32], String, bool)> = completions
         .iter()
         .skip(which.start)
         .take(which.len())
-        .map(|(sampled, ids)| {
-            let ids = if sampled.ended { ids.split_last().map_or(ids, |(_, before)| before) } else { ids };
-            (ids, text(model, &prompt.ids, ids), !sampled.ended)
+        .map(|(sampled, all)| {
+            let ids = if sampled.ended { all.split_last().map_or(all, |(_, before)| before) } else { all };
+            (ids, all, text(model, &prompt.ids, ids), !sampled.ended)
         })
         .collect();
-    let answers: Vec<Answer<'_>> = said.iter().map(|(ids, text, truncated)| Answer { text, ids, truncated: *truncated }).collect();
+    let answers: Vec<Answer<'_>> =
+        said.iter().map(|(ids, sampled, text, truncated)| Answer { text, ids, sampled, truncated: *truncated }).collect();
     let group = Group { prompt: &prompt.text, prompt_ids: &prompt.ids, columns: &prompt.columns, answers: &answers };
     let from = to.totals.len();
     to.totals.resize(from + answers.len(), 0.0);

@@ -241,8 +241,13 @@ impl Machine {
         Ok(checkpoint::write(folder, &state)?)
     }
 
-    /// Goes on from a checkpoint; returns what [`save_with`](Self::save_with) put in besides.
-    pub(crate) fn restore(&mut self, mut saved: Saved, config: &Value) -> Result<Option<Value>> {
+    /// Goes on from a checkpoint.
+    pub(crate) fn restore(&mut self, saved: Saved, config: &Value) -> Result<()> {
+        self.restore_with(saved, config).map(|_| ())
+    }
+
+    /// The same; returns what [`save_with`](Self::save_with) put in besides.
+    pub(crate) fn restore_with(&mut self, mut saved: Saved, config: &Value) -> Result<Option<Value>> {
         saved.check_config(config)?;
         saved.read_params(&mut self.copy)?;
         self.trainer.write_params(&self.copy)?;

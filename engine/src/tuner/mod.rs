@@ -331,7 +331,7 @@ impl Tuner {
     /// One of another run, by the option that differs; a damaged one.
     pub fn restore(&mut self, saved: Saved) -> Result<()> {
         let config = self.machine.decisive_options(self.train.len());
-        self.machine.restore(saved, &config).map(|_| ())
+        self.machine.restore(saved, &config)
     }
 }
 

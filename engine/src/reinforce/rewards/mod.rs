@@ -10,6 +10,7 @@
 //! | `number` `number:COLUMN` | has the column's last number as its own last number | 0 |
 //! | `language:CODE` `language:prompt` | is in the language, or in that of the prompt | the share of letters that are |
 //! | `refusal` `no-refusal` | refuses to answer, or does not | 0 |
+//! | `model:RUN` | the score of a reward model ([`crate::reward`]), which is any number | |
 //! | `truncated` | was cut off at its longest (give it a negative weight) | 0 |
 //!
 //! Several are summed by weights, as TRL's `reward_funcs` and `reward_weights`.
@@ -17,6 +18,7 @@
 mod answer;
 mod language;
 mod length;
+mod model;
 mod pattern;
 mod refusal;
 mod schema;
@@ -24,11 +26,14 @@ mod schema;
 pub use answer::{Exact, LastNumber};
 pub use language::Language;
 pub use length::{Length, Unit};
+pub use model::Scored;
 pub use pattern::Pattern;
 pub use refusal::{Refusal, refuses};
 pub use schema::{Json, Schema};
 
 use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::reward::ScoreOptions;
 use serde_json::{Map, Value};
 
 /// An answer that is to be scored.
@@ -38,6 +43,8 @@ pub struct Answer<'a> {
     pub text: &'a str,
     /// Its tokens, without the one that ends it.
     pub ids: &'a [u32],
+    /// Its tokens as they were sampled, the one that ends it included.
+    pub sampled: &'a [u32],
     /// Whether it was cut off at its longest.
     pub truncated: bool,
 }
@@ -170,7 +177,7 @@ impl Reward for Truncated {
     }
 }
 
-/// Reads a spec: `regex:…`, `length:…`, `json`, `schema:…`, `answer`, `number`, `language:…`, `refusal`, `no-refusal`, `truncated`.
+/// Reads a spec that needs no model: `regex:…`, `length:…`, `json`, `schema:…`, `answer`, `number`, `language:…`, `refusal`, `no-refusal`, `truncated`.
 ///
 /// # Errors
 /// [`Error::Option`] that says what is wrong with it; a schema's file that cannot be read.
@@ -189,8 +196,8 @@ pub fn reward(spec: &str) -> Result<Box<dyn Reward>> {
         "no-refusal" if rest.is_none() => Box::new(Refusal { wanted: false }),
         "truncated" if rest.is_none() => Box::new(Truncated),
         _ => {
-            let kinds = "regex:PATTERN, length:max=N, json, schema:FILE, answer[:COLUMN], number[:COLUMN], language:CODE, refusal, no-refusal \
-                         or truncated";
+            let kinds = "regex:PATTERN, length:max=N, json, schema:FILE, answer[:COLUMN], number[:COLUMN], language:CODE, refusal, no-refusal, \
+                         truncated or model:RUN";
             return Err(bad(kinds, spec));
         }
     })
@@ -218,14 +225,29 @@ impl Rewards {
     /// Reads specs; `weights` is empty, or has one for each.
     ///
     /// # Errors
-    /// [`Error::Option`] for a spec, or a number of weights, that is none.
+    /// [`Error::Option`] for a spec, or a number of weights, that is none, and for a reward model, which [`parse_for`](Self::parse_for) opens.
     pub fn parse(specs: &[String], weights: &[f64]) -> Result<Rewards> {
+        Self::read(specs, weights, &reward)
+    }
+
+    /// The same, with reward models, `model:RUN`, opened for `base`.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and as [`Scored::open`].
+    pub fn parse_for(base: &Model, specs: &[String], weights: &[f64], options: &ScoreOptions) -> Result<Rewards> {
+        Self::read(specs, weights, &|spec| match spec.strip_prefix("model:") {
+            Some(path) => Ok(Box::new(Scored::open(base, path, options)?)),
+            None => reward(spec),
+        })
+    }
+
+    fn read(specs: &[String], weights: &[f64], open: &dyn Fn(&str) -> Result<Box<dyn Reward>>) -> Result<Rewards> {
         if !weights.is_empty() && weights.len() != specs.len() {
             return Err(Error::option("--reward-weights", format!("{} numbers, one a reward", specs.len()), weights.len()));
         }
         let mut rewards = Rewards::new();
         for (i, spec) in specs.iter().enumerate() {
-            rewards.add(reward(spec)?, weights.get(i).copied().unwrap_or(1.0))?;
+            rewards.add(open(spec)?, weights.get(i).copied().unwrap_or(1.0))?;
         }
         Ok(rewards)
     }
@@ -332,7 +354,7 @@ pub(super) fn score_of(reward: &mut dyn Reward, prompt: &str, columns: &Value, t
     let empty = Map::new();
     let columns = columns.as_object().unwrap_or(&empty);
     let ids: Vec<u32> = (0..text.len() as u32).collect();
-    let answers = [Answer { text, ids: &ids, truncated: false }];
+    let answers = [Answer { text, ids: &ids, sampled: &ids, truncated: false }];
     let mut scores = [f64::NAN];
     let group = Group { prompt, prompt_ids: &[], columns, answers: &answers };
     assert!(reward.check(columns).is_ok() && reward.score(&group, &mut scores).is_ok());
@@ -366,7 +388,7 @@ mod tests {
     }
 
     fn one(reward: Rewards, text: &str) -> Result<f64> {
-        let (answers, mut total, mut rewards) = ([Answer { text, ids: &[], truncated: true }], [0.0], reward);
+        let (answers, mut total, mut rewards) = ([Answer { text, ids: &[], sampled: &[], truncated: true }], [0.0], reward);
         let group = Group { prompt: "", prompt_ids: &[], columns: &Map::new(), answers: &answers };
         rewards.score(&group, &mut total, &mut |_, _| {}).map(|()| total[0])
     }

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_looked_for_anywhere_unless_it_is_anchored() {
-        let mut said = |pattern: &str, text: &str| score_of(&mut Pattern::new(pattern).unwrap(), "", &Value::Null, text);
+        let said = |pattern: &str, text: &str| score_of(&mut Pattern::new(pattern).unwrap(), "", &Value::Null, text);
         assert_eq!(said("blue", "It is blue."), 1.0);
         assert_eq!(said("^blue$", "It is blue."), 0.0);
         assert_eq!(said("(?i)BLUE", ""), 0.0);
