@@ -77,6 +77,14 @@ struct Generation {
     reference: Vec<f32>,
 }
 
+/// What a pass over an update's answers gave.
+struct Gathered {
+    loss: f64,
+    metrics: PolicyMetrics,
+    /// Whether there is a gradient at all.
+    moves: bool,
+}
+
 /// Tunes an adapter on rewards.
 ///
 /// ```
@@ -270,9 +278,14 @@ impl ReinforceTuner {
         if self.iteration == 0 {
             self.generate()?;
         }
-        let (loss, metrics) = self.gather()?;
+        let Gathered { loss, metrics, moves } = self.gather()?;
         let within = self.within_bounds(&metrics)?;
-        let norm = if within { self.machine.apply(settings)? } else { self.drop_gradients()? };
+        let norm = match (within, moves) {
+            (true, true) => self.machine.apply(settings)?,
+            // Answers that are all worth the same say nothing: the optimiser's momentum must not carry the policy on without them.
+            (true, false) => 0.0,
+            (false, _) => self.drop_gradients()?,
+        };
         let seconds = began.elapsed().as_secs_f64();
         let (tokens, targets) = (self.generation.loaded.tokens(), self.generation.loaded.targets());
         let progress = &mut self.machine.progress;
@@ -370,7 +383,7 @@ impl ReinforceTuner {
     }
 
     /// Gathers the gradients of the answers at hand; returns the loss.
-    fn gather(&mut self) -> Result<(f64, PolicyMetrics)> {
+    fn gather(&mut self) -> Result<Gathered> {
         let gathered = self.backward();
         if gathered.is_err() {
             self.machine.trainer.zero_grad()?;
@@ -378,7 +391,7 @@ impl ReinforceTuner {
         not_finite(&self.machine, gathered)
     }
 
-    fn backward(&mut self) -> Result<(f64, PolicyMetrics)> {
+    fn backward(&mut self) -> Result<Gathered> {
         let (m, g) = (&mut self.machine, &mut self.generation);
         let masked = |i: usize| self.reinforce.mask_truncated_completions && g.completions.iter().nth(i).is_some_and(|(s, _)| !s.ended);
         let learnt: usize =
@@ -388,7 +401,8 @@ impl ReinforceTuner {
         if first && keeps {
             g.old.clear();
         }
-        let (mut metrics, mut loss, mut at, mut answer) = (PolicyMetrics::default(), 0.0, 0, 0);
+        let (mut metrics, mut loss, mut moves) = (PolicyMetrics::default(), 0.0, false);
+        let (mut at, mut answer) = (0, 0);
         let micros = g.loaded.micros();
         for (k, micro) in micros.iter().enumerate() {
             let n = micro.targets();
@@ -422,9 +436,10 @@ impl ReinforceTuner {
             // Groups whose answers are all worth the same move nothing.
             if m.coef.get(..n).unwrap_or_default().iter().any(|&c| c != 0.0) {
                 m.backward(n)?;
+                moves = true;
             }
         }
-        Ok((loss, metrics))
+        Ok(Gathered { loss, metrics, moves })
     }
 
     /// Whether the policy that sampled keeps to its bounds; says so if not. Without held-out data, it is remembered as the last that does.
@@ -471,9 +486,9 @@ impl ReinforceTuner {
     /// As [`step`](Self::step).
     pub fn repeat_update(&mut self) -> Result<f64> {
         let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
-        let (loss, _) = self.gather()?;
+        let gathered = self.gather()?;
         self.machine.apply(&settings)?;
-        Ok(loss)
+        Ok(gathered.loss)
     }
 
     /// Samples answers to the prompts of the last [`step`](Self::step) anew, which allocates nothing. Returns how many tokens they have.
@@ -495,7 +510,7 @@ impl ReinforceTuner {
     /// As [`step`](Self::step).
     pub fn gradients(&mut self) -> Result<(f64, Vec<f32>, Vec<Vec<u32>>)> {
         self.generate()?;
-        let (loss, _) = self.gather()?;
+        let loss = self.gather()?.loss;
         let answers = self.generation.completions.iter().map(|(_, ids)| ids.to_vec()).collect();
         Ok((loss, self.machine.take_gradients()?, answers))
     }
@@ -516,7 +531,7 @@ impl ReinforceTuner {
         self.machine.trainer.zero_grad()?;
         self.machine.trainer.write_params(&own)?;
         self.iteration = iteration;
-        loss.map(|(loss, _)| loss)
+        loss.map(|gathered| gathered.loss)
     }
 
     /// Answers the held-out prompts greedily, scores the answers, and remembers the adapter if their mean reward is the largest so far, their divergence

@@ -1,5 +1,6 @@
 //! What a reinforcement run is asked to do besides what every tuning run is. Names and defaults are TRL's where it has them.
 
+use super::rewards::Rewards;
 use crate::error::{Error, Result};
 use crate::prefer::Reference;
 use crate::session::KvType;
@@ -167,6 +168,16 @@ impl ReinforceOptions {
     /// [`Error::Option`] names the first outside its range.
     pub fn check(&self, options: &TuneOptions, max_length: usize) -> Result<()> {
         self.objective(self.completion_length(max_length))?;
+        // Reward models are opened when the run begins.
+        let specs: Vec<String> = self.rewards.iter().filter(|spec| !spec.starts_with("model:")).cloned().collect();
+        Rewards::parse(&specs, &[])?;
+        if !self.reward_weights.is_empty() && self.reward_weights.len() != self.rewards.len() {
+            return Err(Error::option(
+                "--reward-weights",
+                format!("{} numbers, one a reward", self.rewards.len()),
+                self.reward_weights.len(),
+            ));
+        }
         let (group, update) = (self.generations(), options.batch_size * options.gradient_accumulation);
         if !(2..=MOST_GENERATIONS).contains(&group) {
             let expected =
@@ -288,6 +299,8 @@ mod tests {
         assert!(said(ReinforceOptions { temperature: 0.0, ..ReinforceOptions::default() }).contains("greedy"));
         assert!(said(ReinforceOptions { top_p: 0.0, ..ReinforceOptions::default() }).contains("top_p"));
         assert!(said(ReinforceOptions { num_iterations: 0, ..ReinforceOptions::default() }).contains("--num-iterations"));
+        assert!(said(ReinforceOptions { rewards: vec!["regex:(".into()], ..ReinforceOptions::default() }).contains("regular expression"));
+        assert!(said(ReinforceOptions { reward_weights: vec![1.0], ..ReinforceOptions::default() }).contains("--reward-weights"));
         assert!(said(ReinforceOptions { max_kl: f64::NAN, ..ReinforceOptions::default() }).contains("--max-kl"));
     }
 }

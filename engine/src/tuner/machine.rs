@@ -217,8 +217,10 @@ impl Machine {
         let p = &self.progress;
         // Bits of the guard's loss, since JSON may round its last digit.
         let mut extra = serde_json::json!({ "seconds": p.seconds, "guard": p.guard.map(|loss| format!("{:016x}", loss.to_bits())) });
-        if let (Some(map), Some(besides)) = (extra.as_object_mut(), besides) {
-            map.insert("besides".into(), besides);
+        if let Some(map) = extra.as_object_mut() {
+            // Where some updates had no gradient, the optimiser has made fewer.
+            map.insert("updates".into(), self.trainer.step().into());
+            map.extend(besides.map(|besides| ("besides".to_owned(), besides)));
         }
         let progress = checkpoint::Progress {
             step: p.step,
@@ -254,7 +256,7 @@ impl Machine {
         self.state.resize(self.trainer.state_len(), 0);
         saved.read_optimizer(&mut self.state)?;
         let progress = saved.progress();
-        self.trainer.write_state(&self.state, progress.step)?;
+        self.trainer.write_state(&self.state, progress.extra["updates"].as_u64().unwrap_or(progress.step))?;
         self.progress = Progress {
             step: progress.step,
             position: Position { epoch: progress.epoch, index: progress.position },
