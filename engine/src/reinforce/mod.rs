@@ -595,7 +595,7 @@ impl ReinforceTuner {
     fn answer_held_out(&mut self) -> Result<Option<EvalLog>> {
         let Some(prompts) = &self.held_out.prompts else { return Ok(None) };
         // Room of its own: an update may wait for its next iteration, and evaluations are few.
-        let (m, at_once) = (&mut self.machine, self.generation.loaded.micros().len().max(1) * 8);
+        let (m, at_once) = (&mut self.machine, self.rollout.at_once());
         let mut found = Stats::default();
         found.begin(self.names.len(), 1);
         let mut completions = Completions::default();

@@ -194,6 +194,11 @@ impl Rollout {
         }
     }
 
+    /// How many answers are at work at once.
+    pub(super) fn at_once(&self) -> usize {
+        self.most
+    }
+
     /// Answers each prompt `members` times, one prompt's answers after the other's. Allocates nothing, where `out` has room.
     ///
     /// # Errors
