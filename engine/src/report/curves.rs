@@ -1,8 +1,9 @@
-//! The curves of a run: loss, learning rate, gradient norm.
+//! The curves of a run: loss, whatever else its log measures, learning rate, gradient norm.
 
 use super::Report;
 use super::chart::{Chart, Line, Mark, drawable};
-use super::text::{count, number};
+use super::numbers::{MOST, Series, about, panels};
+use super::text::{Escaped, count, number};
 use crate::tuner::{EvalLog, StepLog};
 use core::fmt::Write;
 
@@ -12,9 +13,9 @@ const COLUMNS: usize = 700;
 const MARKS: usize = 200;
 
 /// Appends the section of curves.
-pub(super) fn write(page: &mut String, report: &Report) {
+pub(super) fn write(page: &mut String, report: &Report, others: &[Series]) {
     page.push_str("<section><h2>Curves</h2>");
-    let losses = series(&report.steps, |s| s.loss);
+    let losses = points(&report.steps, |s| s.loss);
     let marks = marks(&report.evals);
     if !losses.iter().any(drawable) && marks.is_empty() {
         page.push_str("<p class=\"none\">No update was made, so there is nothing to draw.</p></section>");
@@ -34,9 +35,10 @@ pub(super) fn write(page: &mut String, report: &Report) {
     page.push_str("</figcaption>");
     let lines = vec![Line { class: "line raw", points: thinned(&losses) }, Line { class: "line smooth", points: smooth }];
     Chart { title: "Loss by update".into(), size: (900.0, 320.0), lines, marks }.write(page);
-    page.push_str("</figure><div class=\"pair\">");
-    small(page, "Learning rate", &series(&report.steps, |s| f64::from(s.learning_rate)));
-    small(page, "Gradient norm before clipping", &series(&report.steps, |s| f64::from(s.grad_norm)));
+    page.push_str("</figure><div class=\"pair wide\">");
+    measured(page, others);
+    small(page, "Learning rate", &points(&report.steps, |s| f64::from(s.learning_rate)));
+    small(page, "Gradient norm before clipping", &points(&report.steps, |s| f64::from(s.grad_norm)));
     page.push_str("</div>");
     let strange = report.steps.iter().filter(|s| !s.loss.is_finite() || !s.grad_norm.is_finite()).count();
     if strange > 0 {
@@ -46,8 +48,64 @@ pub(super) fn write(page: &mut String, report: &Report) {
             count(strange as u64)
         );
     }
-    evaluations(page, &report.evals);
+    evaluations(page, &report.evals, others);
     page.push_str("</section>");
+}
+
+/// A chart for each of the log's other numbers; those of chosen and rejected answers share one.
+fn measured(page: &mut String, all: &[Series]) {
+    let panels = panels(all);
+    for (title, series) in panels.iter().take(MOST) {
+        panel(page, title, series);
+    }
+    if panels.len() > MOST {
+        let names: Vec<&str> = panels.iter().skip(MOST).map(|(title, _)| title.as_str()).take(MOST).collect();
+        let _ = write!(page, "<p>Not drawn, but in <code>log.jsonl</code>: {}</p>", Escaped(&names.join(", ")));
+    }
+}
+
+fn panel(page: &mut String, title: &str, series: &[&Series]) {
+    let any = |points: fn(&Series) -> &[(f64, f64)]| series.iter().any(|s| points(s).iter().any(drawable));
+    let (trained, held_out) = (any(|s| &s.steps), any(|s| &s.evals));
+    if !trained && !held_out {
+        return;
+    }
+    let _ = write!(page, "<figure><figcaption>{}", Escaped(title));
+    let names = series.first().and_then(|s| about(&s.name)).map_or(&[][..], |known| known.lines);
+    let mut key = |class: &str, name: &str| {
+        let _ = write!(page, " <span class=\"key {class}\">{name}</span>");
+    };
+    let (mut lines, mut marks) = (Vec::new(), Vec::new());
+    for (i, one) in series.iter().enumerate() {
+        let name = names.get(i).copied();
+        let (line, smooth_key) = if i == 0 { ("line smooth", "smooth") } else { ("line other", "other") };
+        let smooth = smoothed(&one.steps);
+        match name {
+            Some(name) => key(smooth_key, name),
+            // One line and no marks need no key.
+            None if trained && held_out => key("smooth", "training"),
+            None => {}
+        }
+        if name.is_none() && !smooth.is_empty() {
+            lines.push(Line { class: "line raw", points: thinned(&one.steps) });
+        }
+        lines.push(Line { class: line, points: if smooth.is_empty() { thinned(&one.steps) } else { smooth } });
+        lines.push(Line { class: "line thin", points: thinned(&one.evals) });
+        let every = one.evals.len().div_ceil(MARKS).max(1);
+        let last = one.evals.len().saturating_sub(1);
+        let chosen = one.evals.iter().enumerate().filter(|(i, at)| (i % every == 0 || *i == last) && drawable(at));
+        marks.extend(chosen.map(|(_, at)| Mark {
+            class: "mark",
+            at: *at,
+            label: format!("update {}: {} {}", count(at.0.max(0.0) as u64), one.name, number(at.1)),
+        }));
+    }
+    if held_out {
+        key("eval", "held-out");
+    }
+    page.push_str("</figcaption>");
+    Chart { title: title.into(), size: (440.0, 180.0), lines, marks }.write(page);
+    page.push_str("</figure>");
 }
 
 fn small(page: &mut String, title: &str, points: &[(f64, f64)]) {
@@ -60,7 +118,7 @@ fn small(page: &mut String, title: &str, points: &[(f64, f64)]) {
     page.push_str("</figure>");
 }
 
-fn series(steps: &[StepLog], value: impl Fn(&StepLog) -> f64) -> Vec<(f64, f64)> {
+fn points(steps: &[StepLog], value: impl Fn(&StepLog) -> f64) -> Vec<(f64, f64)> {
     steps.iter().map(|s| (s.step as f64, value(s))).collect()
 }
 
@@ -128,28 +186,48 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 /// Rows of the table of evaluations.
 const ROWS: usize = 100;
 
-fn evaluations(page: &mut String, evals: &[EvalLog]) {
+/// Columns of the table besides the update and the loss.
+const COLUMNS_BESIDES: usize = 6;
+
+fn evaluations(page: &mut String, evals: &[EvalLog], others: &[Series]) {
     if evals.is_empty() {
         return;
     }
-    page.push_str("<details><summary>Evaluations on held-out data</summary><table class=\"numbers\"><thead><tr><th>After update<th>Loss<th>Perplexity<th>Tokens predicted</tr></thead><tbody>");
+    let measured: Vec<&Series> =
+        panels(others).into_iter().flat_map(|(_, s)| s).filter(|s| !s.evals.is_empty()).take(COLUMNS_BESIDES).collect();
+    // What is no cross-entropy has no perplexity: a run that measures more than its guard learns something else than tokens.
+    let supervised = measured.iter().all(|s| s.name == "guard_loss");
+    page.push_str("<details><summary>Evaluations on held-out data</summary><table class=\"numbers\"><thead><tr><th>After update<th>Loss");
+    page.push_str(if supervised { "<th>Perplexity<th>Tokens predicted" } else { "" });
+    for series in &measured {
+        let _ = write!(page, "<th>{}", Escaped(&series.name));
+    }
+    page.push_str("</tr></thead><tbody>");
     let best = best(evals);
     for e in evals.iter().take(ROWS) {
         let (class, note) = if best == Some(e) { (" class=\"best\"", " (best)") } else { ("", "") };
-        let accuracy = if e.eval_token_accuracy.is_finite() { format!("{:.1} %", e.eval_token_accuracy * 100.0) } else { "—".into() };
-        let _ = write!(
-            page,
-            "<tr{class}><td>{}{note}<td>{}<td>{}<td>{accuracy}</tr>",
-            count(e.step),
-            number(e.eval_loss),
-            number(e.eval_loss.exp())
-        );
+        let _ = write!(page, "<tr{class}><td>{}{note}<td>{}", count(e.step), number(e.eval_loss));
+        if supervised {
+            let accuracy = if e.eval_token_accuracy.is_finite() { percent(e.eval_token_accuracy) } else { "—".into() };
+            let _ = write!(page, "<td>{}<td>{accuracy}", number(e.eval_loss.exp()));
+        }
+        for series in &measured {
+            let found = series.evals.iter().find(|point| point.0 == e.step as f64);
+            let share = about(&series.name).is_some_and(|known| known.share);
+            let said = found.map_or_else(|| "—".into(), |point| if share { percent(point.1) } else { number(point.1) });
+            let _ = write!(page, "<td>{said}");
+        }
+        page.push_str("</tr>");
     }
     page.push_str("</tbody></table>");
     if evals.len() > ROWS {
         let _ = write!(page, "<p>… and {} more, in <code>log.jsonl</code>.</p>", count((evals.len() - ROWS) as u64));
     }
     page.push_str("</details>");
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
 }
 
 #[cfg(test)]

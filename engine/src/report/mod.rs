@@ -7,6 +7,7 @@ mod chart;
 mod curves;
 mod examples;
 mod memory;
+mod numbers;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -56,14 +57,16 @@ impl Report {
             include_str!("style.css"),
             "</style></head>\n<body><main>"
         ));
-        let _ = write!(page, "<header><p>Attune tuning run</p><h1><bdi>{title}</bdi></h1></header>");
-        settings::results(&mut page, self);
-        curves::write(&mut page, self);
+        let command = settings::command(&self.config);
+        let _ = write!(page, "<header><p>attune {}</p><h1><bdi>{title}</bdi></h1></header>", Escaped(&command));
+        let series = numbers::gather(self);
+        settings::results(&mut page, self, &series);
+        curves::write(&mut page, self, &series);
         examples::samples(&mut page, self);
         memory::write(&mut page, self);
         examples::data(&mut page, self);
         settings::sources(&mut page, &self.config);
-        settings::options(&mut page, &self.config.options);
+        settings::options(&mut page, &self.config);
         page.push_str("</main></body></html>\n");
         page
     }

@@ -2,14 +2,37 @@
 
 use super::Report;
 use super::curves::best;
+use super::numbers::{Series, about};
 use super::text::{Escaped, bytes, count, duration, number};
 use crate::job::Config;
 use crate::tuner::{StepLog, TuneOptions};
 use core::fmt::Write;
 use serde_json::{Map, Value};
 
+/// What of a log's other numbers is told at the head of the page.
+const TOLD: [&str; 5] = ["rewards/accuracies", "accuracy", "reward", "guard_loss", "kl"];
+
+/// What was run: `tune`, `prefer dpo`, `reward`, `reinforce grpo`.
+pub(super) fn command(config: &Config) -> String {
+    let methods = methods(config);
+    let Some((kind, options)) = methods.first() else { return "tune".into() };
+    let command = match kind.as_str() {
+        "preference" => "prefer",
+        "reinforcement" => "reinforce",
+        other => other,
+    };
+    let method = options.get("method").and_then(Value::as_str).unwrap_or_default();
+    format!("{command} {method}").trim_end().to_owned()
+}
+
+/// Parts of the settings that belong to one kind of run alone: its name, and its options.
+fn methods(config: &Config) -> Vec<(String, Map<String, Value>)> {
+    let all: Map<String, Value> = serde_json::to_string(config).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    all.into_iter().filter_map(|(name, value)| if let Value::Object(options) = value { Some((name, options)) } else { None }).collect()
+}
+
 /// Appends the run's results as a row of tiles.
-pub(super) fn results(page: &mut String, report: &Report) {
+pub(super) fn results(page: &mut String, report: &Report, series: &[Series]) {
     page.push_str("<div class=\"tiles\">");
     if let (Some(first), Some(last), Some(best)) = (report.evals.first(), report.evals.last(), best(&report.evals)) {
         let below = if report.evals.len() == 1 {
@@ -18,6 +41,13 @@ pub(super) fn results(page: &mut String, report: &Report) {
             format!("best {} after update {}", number(best.eval_loss), count(best.step))
         };
         tile(page, "Held-out loss", &change(first.eval_loss, last.eval_loss), &below);
+    }
+    for name in TOLD {
+        let Some(series) = series.iter().find(|series| series.name == name) else { continue };
+        let (Some(known), Some((first, last))) = (about(name), series.change()) else { continue };
+        let number = |x: f64| if known.share { format!("{:.1} %", x * 100.0) } else { number(x) };
+        let on = if series.evals.is_empty() { "first and last update" } else { "held-out, first and last evaluation" };
+        tile(page, known.title, &format!("{} → {}", number(first), number(last)), on);
     }
     if let (Some(first), Some(last)) = (report.steps.first(), report.steps.last()) {
         tile(page, "Training loss", &change(first.loss, last.loss), "first and last update");
@@ -78,6 +108,9 @@ pub(super) fn sources(page: &mut String, config: &Config) {
         None if config.eval_split > 0.0 => row("Held-out data", &format!("{:.1} % of the data", config.eval_split * 100.0), ""),
         None => row("Held-out data", "none", ""),
     }
+    if let Some(path) = &config.guard_data {
+        row("Guarding data", &path.display().to_string(), "");
+    }
     if let Some(path) = &config.init_adapter {
         row("Starting adapter", &path.display().to_string(), "");
     }
@@ -86,9 +119,17 @@ pub(super) fn sources(page: &mut String, config: &Config) {
 }
 
 /// Appends all options; those that are not the default stand out.
-pub(super) fn options(page: &mut String, options: &TuneOptions) {
-    let (chosen, default) = (fields(options), fields(&TuneOptions::default()));
-    page.push_str("<section><h2>Options</h2><p>Values in bold are not the default.</p><dl class=\"options\">");
+pub(super) fn options(page: &mut String, config: &Config) {
+    let (chosen, default) = (fields(&config.options), fields(&TuneOptions::default()));
+    page.push_str("<section><h2>Options</h2>");
+    for (kind, options) in methods(config) {
+        let _ = write!(page, "<h3>{}</h3><dl class=\"options\">", Escaped(&kind));
+        for (name, value) in options.iter().filter(|(_, value)| !value.is_null()) {
+            let _ = write!(page, "<div><dt><code>{}</code></dt><dd>{}</dd></div>", Escaped(name), Escaped(&shown(name, value)));
+        }
+        page.push_str("</dl>");
+    }
+    page.push_str("<p>Values in bold are not the default.</p><dl class=\"options\">");
     for (name, value) in &chosen {
         let class = if default.get(name) == Some(value) { "" } else { " class=\"set\"" };
         let _ = write!(page, "<div><dt><code>{}</code></dt><dd{class}>{}</dd></div>", Escaped(name), Escaped(&shown(name, value)));

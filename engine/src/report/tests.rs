@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::plan::{Buffer, Knobs, Regions};
+use crate::prefer::PreferOptions;
+use crate::tuner::{EvalPreferenceLog, PreferenceLog};
 
 fn plan() -> Plan {
     let buffer = |name: &str, region, shape: &[usize], bytes| Buffer { name: name.into(), region, shape: shape.to_vec(), ty: "f32", bytes };
@@ -49,6 +51,52 @@ fn report(steps: u64) -> Report {
     }
 }
 
+/// A run on preferences, as DPO logs it, with a guard.
+fn preferences(steps: u64) -> Report {
+    let mut r = report(steps);
+    r.config.preference = Some(PreferOptions { beta: Some(0.2), ..PreferOptions::new("dpo") });
+    r.config.guard_data = Some("data/guard.jsonl".into());
+    for step in &mut r.steps {
+        let done = step.step as f64 / steps as f64;
+        let wave = 0.2 * (step.step as f64).sin();
+        step.preference = PreferenceLog {
+            chosen_reward: Some(done + wave),
+            rejected_reward: Some(-2.0 * done + wave),
+            margin: Some(3.0 * done),
+            accuracy: Some((0.5 + done).min(1.0)),
+            chosen_logps: Some(-20.0 + done),
+            rejected_logps: Some(-20.0 - 9.0 * done),
+            ..PreferenceLog::default()
+        };
+    }
+    for eval in &mut r.evals {
+        let done = eval.step as f64 / steps as f64;
+        let guard_loss = Some(0.1 + 0.2 * done * done);
+        let accuracy = Some((0.3 + done).min(0.95));
+        eval.preference = EvalPreferenceLog { accuracy, margin: Some(2.5 * done), guard_loss, ..EvalPreferenceLog::default() };
+    }
+    r
+}
+
+/// A run whose log has names of its own, as reinforcement's and a reward model's have.
+fn others(steps: u64) -> Report {
+    let mut r = report(steps);
+    for step in &mut r.steps {
+        let done = step.step as f64 / steps as f64;
+        for (name, number) in
+            [("reward", done), ("reward_std", 0.3), ("entropy", 2.0 - done), ("completion_length", 9.0), ("made<up>", 7.0)]
+        {
+            step.numbers.add(name, number);
+        }
+        step.preference.kl = Some(0.02 * done);
+    }
+    for eval in &mut r.evals {
+        eval.eval_token_accuracy = f64::NAN;
+        eval.numbers.add("eval_reward", eval.step as f64 / steps as f64);
+    }
+    r
+}
+
 /// Whether every element that is opened is closed, in order. Elements without an end tag in HTML are listed.
 fn well_formed(page: &str) -> bool {
     let (mut open, mut rest) = (Vec::new(), page);
@@ -90,6 +138,46 @@ fn a_page_has_everything_and_asks_for_nothing() {
     }
     assert!(well_formed(&page));
     assert_eq!(page, report(60).html());
+}
+
+#[test]
+fn a_run_on_preferences_shows_rewards_margin_accuracy_and_guard() {
+    let page = preferences(60).html();
+    for expected in [
+        "attune prefer dpo",
+        "Implicit rewards",
+        "chosen</span>",
+        "rejected</span>",
+        "Margin between the rewards",
+        "Preferred answers with the larger reward",
+        "30.0 % → 95.0 %",
+        "Guarding loss",
+        "data/guard.jsonl",
+        "<code>beta</code>",
+        "<th>rewards/accuracies",
+    ] {
+        assert!(page.contains(expected), "{expected} is missing");
+    }
+    assert!(!page.contains("Perplexity"), "a loss of preferences is no cross-entropy");
+    // Loss, accuracy, guard, rewards, margin, log-probabilities, learning rate, norm.
+    assert_eq!(page.matches("<svg class=\"chart\"").count(), 8);
+    assert!(well_formed(&page));
+    assert!(report(60).html().contains("attune tune<") && report(60).html().contains("Perplexity"));
+}
+
+#[test]
+fn whatever_a_log_measures_is_drawn_under_its_name() {
+    let page = others(60).html();
+    for expected in ["Mean reward", "Entropy of the policy", "Tokens of an answer", "Divergence from the reference", "made&lt;up&gt;"] {
+        assert!(page.contains(expected), "{expected} is missing");
+    }
+    assert!(!page.contains("made<up>") && !page.contains("NaN") && well_formed(&page));
+    let mut many = report(9);
+    for step in &mut many.steps {
+        (0..90).for_each(|i| step.numbers.add(format!("n{i}"), f64::from(i)));
+    }
+    let page = many.html();
+    assert!(page.contains("Not drawn, but in <code>log.jsonl</code>") && page.len() < 150_000 && well_formed(&page), "{}", page.len());
 }
 
 #[test]
@@ -163,5 +251,8 @@ fn a_page_to_look_at() {
     let mut r = report(240);
     r.config.options.learning_rate = 1e-3;
     r.config.options.budget = Some(300 << 20);
-    std::fs::write(std::env::var("ATTUNE_REPORT").unwrap(), r.html()).unwrap();
+    let path = std::env::var("ATTUNE_REPORT").unwrap();
+    std::fs::write(&path, r.html()).unwrap();
+    std::fs::write(format!("{path}.prefer.html"), preferences(240).html()).unwrap();
+    std::fs::write(format!("{path}.others.html"), others(240).html()).unwrap();
 }
