@@ -41,6 +41,11 @@ fn a_run_folder_holds_everything_of_the_run() {
          --rank 4 --eval-split 0.25 --guard-data chat.jsonl --guard-tolerance 9 --save-every 2 --beta 0.2 --max-length 96",
     );
     has_keys(&result, &["step", "loss", "rewards/accuracies", "eval_rewards/accuracies", "eval_guard_loss", "adapter", "report", "log"]);
+    has_keys(&result, &["before", "kept", "guard", "versions"]);
+    has_keys(&result["guard"], &["before", "kept", "last", "tolerance", "worse", "refused"]);
+    assert_eq!((&result["before"]["step"], &result["guard"]["before"]), (&json!(0), &result["before"]["eval_guard_loss"]));
+    assert_eq!(result["guard"]["refused"], json!(false), "the tolerance is wide");
+    assert_eq!(result["kept"]["step"], result["best"]["step"]);
     for file in ["config.json", "log.jsonl", "adapter.attune", "report.html", "checkpoint"] {
         assert!(home.path("run").join(file).exists(), "{file}");
     }
@@ -158,4 +163,29 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
         lines.iter().map(|line| json!([line["step"], line["loss"], line["eval_loss"], line["rewards/margins"]])).collect()
     };
     assert_eq!(comparable(&run), comparable(&whole));
+}
+
+#[test]
+fn the_end_says_what_was_learnt_what_was_unlearnt_and_how_to_go_back() {
+    let home = home();
+    home.ok("tune --model tiny.gguf --data chat.jsonl --out tuned --steps 12 --learning-rate 2e-2");
+    let prefer = "prefer --model tiny.gguf --data pairs.jsonl --out run --epochs 3 --batch-size 2 --gradient-accumulation 1 --eval-split 0.25 \
+                  --learning-rate 3e-2 --init-adapter tuned --guard-data chat.jsonl --force";
+    // Within a wide tolerance the adapter is kept, and a person is told what it costs.
+    let ran = home.run(&format!("{prefer} --guard-tolerance 1000"));
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    for said in ["preferred", "even before", "margin", "guarding loss", "kept as version 1", "attune adapter rollback run"] {
+        assert!(ran.stdout.contains(said), "{said:?} in {}", ran.stdout);
+    }
+    assert!(ran.stderr.contains("what the model could do got worse"), "{}", ran.stderr);
+    // Within none, what tuning started from stays.
+    let ran = home.run(&format!("{prefer} --guard-tolerance 0"));
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no adapter was kept") && ran.stderr.contains("--guard-tolerance"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("which is not kept") && ran.stdout.contains("no update made it better"), "{}", ran.stdout);
+    let result = home.json(&format!("{prefer} --guard-tolerance 0"));
+    assert_eq!((&result["kept"]["step"], &result["guard"]["refused"], &result["guard"]["worse"]), (&json!(0), &json!(true), &json!(false)));
+    // Where nothing is held out, a person is told what is not known.
+    let out = home.ok("prefer --model tiny.gguf --data pairs.jsonl --out blind --steps 1");
+    assert!(out.contains("--eval-split") && out.contains("--guard-data"), "{out}");
 }

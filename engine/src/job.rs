@@ -149,8 +149,12 @@ pub struct Outcome {
     pub stopped: Option<String>,
     /// The last update.
     pub last: Option<StepLog>,
+    /// The evaluation before the first update.
+    pub before: Option<EvalLog>,
     /// The last evaluation.
     pub eval: Option<EvalLog>,
+    /// The evaluation of the adapter that was kept.
+    pub kept: Option<EvalLog>,
     /// The best held-out loss, and after which update.
     pub best: Option<(f64, u64)>,
     /// What was planned.
@@ -370,18 +374,23 @@ impl Job {
             let (train, eval) = self.examples(listen)?;
             let shown = eval.as_ref().unwrap_or(&train);
             *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
-            self.answer(samples, start, meter, |s| &mut s.before);
+            let unanswered = self.answer(samples, start, meter, |s| &mut s.before);
             let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
-            return Ok((Box::new(Tuner::new(&self.model, train, eval, options, start)?), counts, skipped));
+            let tuner = Tuner::new(&self.model, train, eval, options, start)?;
+            // Once it is known that there is a run to report on: a budget that is too small is said once, with what tuning takes.
+            warn_of(unanswered);
+            return Ok((Box::new(tuner), counts, skipped));
         };
         let (train, preferences) = self.preferences(prefer, listen)?;
         let guard = self.guard()?;
         let shown = preferences.as_ref().unwrap_or(&train);
         *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
-        self.answer(samples, start, meter, |s| &mut s.before);
+        let unanswered = self.answer(samples, start, meter, |s| &mut s.before);
         let (counts, skipped) = ((train.len(), train.truncated()), train.skipped().to_vec());
         let held_out = HeldOut { preferences, guard };
-        Ok((Box::new(PreferenceTuner::new(&self.model, train, held_out, options, prefer, start)?), counts, skipped))
+        let tuner = PreferenceTuner::new(&self.model, train, held_out, options, prefer, start)?;
+        warn_of(unanswered);
+        Ok((Box::new(tuner), counts, skipped))
     }
 
     /// The examples that guard what the model can do.
@@ -421,10 +430,11 @@ impl Job {
         let guard = self.guard()?;
         let shown = prompts.as_ref().unwrap_or(&train);
         *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
-        self.answer(samples, start, meter, |s| &mut s.before);
+        let unanswered = self.answer(samples, start, meter, |s| &mut s.before);
         let (counts, skipped) = ((train.len(), 0), train.skipped().to_vec());
         let held_out = reinforce::HeldOut { prompts, guard };
         let tuner = ReinforceTuner::new(&self.model, train, held_out, rewards, options, reinforce, start)?;
+        warn_of(unanswered);
         Ok((Box::new(tuner), counts, skipped))
     }
 
@@ -490,7 +500,7 @@ impl Job {
             remove(&self.folder.join(REFERENCE))?;
         }
         let report = if finished {
-            self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after);
+            warn_of(self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after));
             Some(self.write_report(&log, &plan, &meter, samples, data, skipped)?)
         } else {
             None
@@ -499,7 +509,9 @@ impl Job {
             finished,
             stopped,
             last: log.steps.last().cloned(),
+            before: log.evals.first().filter(|eval| eval.step == 0).cloned(),
             eval: log.evals.last().cloned(),
+            kept: best.and_then(|(_, step)| log.evals.iter().find(|eval| eval.step == step).cloned()),
             best: best.filter(|_| !log.evals.is_empty()),
             plan,
             measured_peak: meter.peak(),
@@ -603,15 +615,15 @@ impl Job {
         prompts
     }
 
-    /// Answers the prompts; what cannot be answered stays empty, since a run must not fail for its report.
+    /// Answers the prompts; what cannot be answered stays empty, and the reason is returned, since a run must not fail for its report.
     fn answer(
         &self,
         samples: &mut [(Vec<u32>, Sample)],
         adapter: Option<&Adapter>,
         meter: &mut Meter,
         place: impl Fn(&mut Sample) -> &mut String,
-    ) {
-        let Some(longest) = samples.iter().map(|(ids, _)| ids.len()).max() else { return };
+    ) -> Option<Error> {
+        let longest = samples.iter().map(|(ids, _)| ids.len()).max()?;
         let options = &self.config.options;
         let options = SessionOptions {
             context: longest + SAMPLE_TOKENS,
@@ -632,9 +644,7 @@ impl Job {
             }
             Ok(())
         });
-        if let Err(e) = answered {
-            tracing::warn!("no samples for the report: {e}");
-        }
+        answered.err()
     }
 
     fn write_report(
@@ -800,6 +810,13 @@ pub fn open_data(path: &Path, config: &Config) -> Result<Dataset> {
 /// Whether two paths are one place.
 fn same(a: &Path, b: &Path) -> bool {
     fs::canonicalize(a).ok().zip(fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// Says why the report has no answers.
+fn warn_of(unanswered: Option<Error>) {
+    if let Some(e) = unanswered {
+        tracing::warn!("no samples for the report: {e}");
+    }
 }
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {

@@ -11,12 +11,14 @@ mod inspect;
 mod logprobs;
 mod plan;
 mod prefer;
+mod rank;
 mod reinforce;
 mod reward;
 mod run;
 mod score;
 mod tokenize;
 mod tune;
+mod watched;
 
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Reward(Box<reward::Reward>),
     /// Tune an adapter on rewards for the model's own answers: GRPO, RLOO
     Reinforce(Box<reinforce::Reinforce>),
+    /// Put a model's answers in order, for prefer to learn from
+    Rank(Box<rank::Rank>),
     /// Measure the loss on a data set
     Eval(eval::Eval),
     /// Print the log-probability of each target token
@@ -71,6 +75,7 @@ impl Command {
             Command::Prefer(command) => command.run(out),
             Command::Reward(command) => command.run(out),
             Command::Reinforce(command) => command.run(out),
+            Command::Rank(command) => command.run(out),
             Command::Eval(command) => command.run(out),
             Command::Logprobs(command) => command.run(out),
             Command::Plan(command) => command.run(out),

@@ -48,8 +48,9 @@ pub(crate) struct Run {
     compute: Compute,
 }
 
+/// How tokens are chosen, and how long an answer may be.
 #[derive(Args)]
-struct SamplingFlags {
+pub(super) struct SamplingFlags {
     /// Tokens of the longest answer
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
     max_tokens: usize,
@@ -77,7 +78,8 @@ struct SamplingFlags {
 }
 
 impl SamplingFlags {
-    fn options(&self) -> GenerateOptions {
+    /// As the engine takes them.
+    pub(super) fn options(&self) -> GenerateOptions {
         let sampling = Sampling {
             temperature: self.temperature,
             top_k: self.top_k,

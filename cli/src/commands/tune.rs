@@ -1,5 +1,6 @@
 //! `attune tune`: an adapter from a data set, in a run folder.
 
+use super::watched::Watched;
 use crate::args::{Compute, TuneFlags};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt;
@@ -97,10 +98,14 @@ impl RunArgs {
         let outcome = job.run(|event| watch.hear(&event))?;
         drop(watch);
         let files = Files::of(&self.out, &outcome);
+        let watched = Watched::new(&self.out, job.config(), &outcome);
         if out.json {
-            out.json(&result(&outcome, &files))?;
+            out.json(&result(&outcome, &files, &watched))?;
         } else {
-            show(out, &outcome, &files)?;
+            show(out, &outcome, &files, &watched)?;
+        }
+        if let Some(warning) = watched.warning() {
+            crate::progress::above(|| eprintln!("warning: {warning}"));
         }
         if outcome.finished {
             return Ok(());
@@ -191,7 +196,7 @@ impl Files {
 }
 
 /// The last log line, and the paths.
-fn result(outcome: &job::Outcome, files: &Files) -> Value {
+fn result(outcome: &job::Outcome, files: &Files, watched: &Watched<'_>) -> Value {
     let mut all = Map::new();
     let mut merge = |value: serde_json::Result<Value>| {
         if let Ok(Value::Object(map)) = value {
@@ -209,13 +214,14 @@ fn result(outcome: &job::Outcome, files: &Files) -> Value {
     if let Some((loss, step)) = outcome.best {
         all.insert("best".into(), json!({ "eval_loss": loss, "step": step }));
     }
+    all.extend(watched.json());
     for (name, path) in &files.paths {
         all.insert((*name).into(), path.display().to_string().into());
     }
     Value::Object(all)
 }
 
-fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
+fn show(out: &Output, outcome: &job::Outcome, files: &Files, watched: &Watched<'_>) -> Outcome {
     let mut entries = Vec::new();
     if let Some(last) = &outcome.last {
         entries.push(("updates", format!("{} in {}", thousands(last.step), duration(last.seconds))));
@@ -228,8 +234,7 @@ fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
         entries.push(("stopped", reason.clone()));
     }
     let rewarded = outcome.eval.as_ref().is_some_and(|eval| eval.numbers.get("eval_reward").is_some());
-    let watched = outcome.best;
-    if let Some((loss, step)) = watched.map(|(loss, step)| (if rewarded { -loss } else { loss }, step)) {
+    if let Some((loss, step)) = outcome.best.map(|(loss, step)| (if rewarded { -loss } else { loss }, step)) {
         let which = if step == 0 {
             "before tuning: no update made it better".into()
         } else {
@@ -237,6 +242,7 @@ fn show(out: &Output, outcome: &job::Outcome, files: &Files) -> Outcome {
         };
         entries.push((if rewarded { "held-out reward" } else { "held-out" }, format!("{loss:.4} {which}")));
     }
+    entries.extend(watched.entries());
     let measured = outcome.measured_peak.map_or_else(|| "not measured here".into(), |bytes| format!("measured {}", size::show(bytes)));
     entries.push(("memory", format!("planned {}, {measured}", size::show(outcome.plan.total_bytes))));
     entries.extend(files.paths.iter().map(|(name, path)| (*name, path.display().to_string())));

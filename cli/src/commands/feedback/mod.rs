@@ -45,7 +45,7 @@ impl Feedback {
 
 /// How the store is kept.
 #[derive(Args)]
-struct Limits {
+pub(super) struct Limits {
     /// Size that the store may have
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB", help_heading = "Store")]
     max_size: u64,
@@ -55,7 +55,8 @@ struct Limits {
 }
 
 impl Limits {
-    fn open(&self, path: &Path) -> Outcome<Store> {
+    /// Opens a store, or begins one.
+    pub(super) fn open(&self, path: &Path) -> Outcome<Store> {
         let when_full = if self.drop_oldest { WhenFull::DropOldest } else { WhenFull::Refuse };
         Ok(Store::open_with(path, StoreOptions { max_bytes: self.max_size, when_full, ..StoreOptions::default() })?)
     }
