@@ -14,7 +14,7 @@ mod progress;
 mod size;
 mod warnings;
 
-use clap::Parser;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 use commands::Command;
 use output::Output;
 use std::process::ExitCode;
@@ -36,7 +36,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = with_negative_numbers(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     warnings::show();
     let out = Output { json: cli.json, quiet: cli.quiet };
     let result = cli.command.run(&out);
@@ -47,13 +48,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// `--learning-rate -1` is a value that the option refuses, with its range, and not a flag that nobody knows.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let allow = |arg: Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
+    command.mut_args(allow).mut_subcommands(with_negative_numbers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
-        Cli::command().debug_assert();
+        with_negative_numbers(Cli::command()).debug_assert();
     }
 }

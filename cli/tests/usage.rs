@@ -50,6 +50,18 @@ fn options_outside_their_range_are_wrong_usage() {
         home.fails(2, &args, &["expected"]);
         assert!(!home.path("run/adapter.attune").exists(), "{args}");
     }
+    // The flag, what it may be, and what was found; also where the value looks like a flag.
+    for (args, says) in [
+        ("--rank 0", ["--rank", "1 to 1024", "found 0"]),
+        ("--learning-rate -1", ["--learning-rate", "0 to 10", "found -1"]),
+        ("--dropout -0.5", ["--dropout", "0 to 0.99", "found -0.5"]),
+        ("--rank -3", ["--rank", "'-3'", "invalid"]),
+    ] {
+        home.fails(2, &format!("{tune} {args}"), &says);
+    }
+    let prefer = "prefer --model tiny.gguf --data chat.jsonl --out run";
+    home.fails(2, &format!("{prefer} --method foo"), &["--method", "plackett_luce", "found \"foo\""]);
+    home.fails(2, &format!("{prefer} --loss-type foo"), &["--loss-type", "hinge", "found \"foo\""]);
     home.fails(2, "run --model tiny.gguf --prompt hi --temperature=-1", &["temperature"]);
     home.fails(2, "run --model tiny.gguf --prompt hi --top-p 0", &["top_p"]);
     home.fails(2, "run --model tiny.gguf --prompt hi --context 0", &["--context"]);
@@ -144,4 +156,29 @@ fn results_go_to_standard_output_and_everything_else_does_not() {
     let ran = home.run("tune --model tiny.gguf --data chat.jsonl --out run3 --steps 3 --log-every 1 --quiet");
     assert_eq!(ran.stderr, "");
     assert!(!ran.stdout.contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+#[test]
+fn a_missing_file_and_one_of_another_kind_say_what_to_do() {
+    let home = Home::new();
+    home.fails(1, "tune --model none.gguf --data chat.jsonl --out run", &["none.gguf", "check its name"]);
+    home.fails(1, "tune --model tiny.gguf --data none/none.jsonl --out run", &["none.jsonl", "folder is not there"]);
+    home.fails(1, "run --model tiny.gguf --adapter none --prompt hi", &["none", "check its name"]);
+    home.fails(1, "inspect none.gguf", &["none.gguf", "check its name"]);
+    home.fails(1, "inspect chat.jsonl", &["a model (GGUF)", "a run folder", "a PEFT folder", "a GGUF LoRA", "attune data check"]);
+    home.ok("feedback add my.feedback --prompt Hi --answer there");
+    home.fails(1, "inspect my.feedback", &["a model (GGUF)", "attune feedback check"]);
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_said_once_and_before_anything_else() {
+    let home = Home::new();
+    let pairs = "{\"prompt\": \"Say \", \"chosen\": \"tea\", \"rejected\": \"the one\"}\n";
+    home.write("pairs.jsonl", pairs);
+    for (command, data) in [("tune", "chat.jsonl"), ("prefer", "pairs.jsonl")] {
+        let ran = home.fails(1, &format!("{command} --model tiny.gguf --data {data} --out run --budget 20000"), &["would do"]);
+        assert_eq!(ran.stderr.matches("would do").count(), 1, "{}", ran.stderr);
+    }
+    let ran = home.fails(1, "demo --budget 1MiB", &["would do"]);
+    assert_eq!(ran.stdout, "", "nothing is asked before the budget is checked");
 }

@@ -55,7 +55,7 @@ pub fn supervised(model: &Model, record: &Record, options: &MaskOptions) -> Resu
         other => Err(Error::option(
             "--data",
             "supervised examples (messages, instruction/output, prompt/completion, text, input_ids)",
-            format!("{:?} examples", other.objective()),
+            other.objective().told(),
         )),
     }
 }

@@ -1,13 +1,13 @@
 //! What can go wrong in the engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of the engine: a sentence that says what was expected, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), hint(path, source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -96,6 +96,17 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A file that is neither a model nor an adapter.
+    #[error(
+        "{}: expected a model (GGUF) or an adapter (a run folder, a file that Attune wrote, a PEFT folder, a GGUF LoRA file); found {found}",
+        path.display()
+    )]
+    NotInspectable {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
     /// A run folder that is in use or does not fit.
     #[error("{}: {reason}", path.display())]
     RunFolder {
@@ -104,6 +115,17 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+}
+
+/// What to do about a file that is not there: paths are often right from another folder, or have a typing error at their end.
+pub(crate) fn hint(path: &Path, error: &std::io::Error) -> &'static str {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return "";
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => "; its folder is not there either: check the path",
+        _ => "; check its name, and the folder that the path begins in",
+    }
 }
 
 /// What the engine's functions return.

@@ -123,7 +123,17 @@ pub struct NamedToken {
 /// [`Error::Io`], [`Error::Gguf`] for a damaged GGUF file, [`Error::Adapter`] for what is neither GGUF nor adapter.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
-    if let Form::Gguf(_) = adapter::detect(path)? {
+    let form = adapter::detect(path).map_err(|e| match e {
+        adapter::Error::NotAnAdapter { path, .. } if crate::feedback::is_store(&path) => {
+            Error::NotInspectable { path, found: "a feedback store; attune feedback check reads it".into() }
+        }
+        adapter::Error::NotAnAdapter { path, .. } if crate::data::Dataset::open(&path).is_ok() => {
+            Error::NotInspectable { path, found: "a data set; attune data check reads it".into() }
+        }
+        adapter::Error::NotAnAdapter { path, found } => Error::NotInspectable { path, found },
+        other => other.into(),
+    })?;
+    if let Form::Gguf(_) = form {
         let problem = match Model::open(path) {
             Ok(model) => return inspect_model(&model).map(Inspection::Model),
             Err(problem) => problem,

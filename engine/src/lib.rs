@@ -39,7 +39,7 @@
 //!
 //! # [`adapter`], [`checkpoint`] and [`versions`]: files
 //!
-//! # [`bench`]: how fast it is, and what the machine could do
+//! # [`mod@bench`]: how fast it is, and what the machine could do
 
 pub mod adapter;
 pub mod bench;

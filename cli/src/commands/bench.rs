@@ -147,9 +147,9 @@ fn show(out: &Output, report: &Report) -> Outcome {
         step.print(out)?;
         if let Some(peak) = train.peak_bytes {
             out.line(format!(
-                "  {} resident besides the model file, of which {} were planned",
-                size::show(peak),
-                size::show(train.planned_bytes)
+                "  memory besides the model file: {} planned, {} resident at its most; what threads keep is not planned",
+                size::show(train.planned_bytes),
+                size::show(peak)
             ))?;
         }
     }

@@ -19,10 +19,10 @@ pub fn write<W: Write>(out: &mut W, header: &Header, params: &[f32]) -> Result<(
     write_with_head(out, header, params, &[])
 }
 
-/// As [`write`], with a reward model's score head, `[D]`; an empty one is none.
+/// As [`write()`], with a reward model's score head, `[D]`; an empty one is none.
 ///
 /// # Errors
-/// As [`write`], and [`Error::Params`] if the head has not as many numbers as the model is wide.
+/// As [`write()`], and [`Error::Params`] if the head has not as many numbers as the model is wide.
 pub fn write_with_head<W: Write>(out: &mut W, header: &Header, params: &[f32], score: &[f32]) -> Result<(), WriteError<W::Error>> {
     let mut prefix = [0; PREFIX + MAX_HEADER];
     let start = prepare(header, params, score, &mut prefix)?;
@@ -42,10 +42,10 @@ fn padding(params: &[f32]) -> usize {
     len.next_multiple_of(ALIGNMENT) - len
 }
 
-/// How many bytes [`write`] will write.
+/// How many bytes [`write()`] will write.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn file_len(header: &Header, params: &[f32]) -> Result<u64, Error> {
     let start = prepare(header, params, &[], &mut [0; PREFIX + MAX_HEADER])?;
     Ok((start + params.len() * 4) as u64)

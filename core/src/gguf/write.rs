@@ -1,6 +1,6 @@
 //! Writing GGUF files as a stream: the header, then each tensor's bytes with padding. Nothing is allocated.
 //!
-//! Version 3, aligned to [`DEFAULT_ALIGNMENT`](super::DEFAULT_ALIGNMENT) unless [`Options`] says otherwise. The writer refuses
+//! Version 3, aligned to [`DEFAULT_ALIGNMENT`] unless [`Options`] says otherwise. The writer refuses
 //! what the reader would refuse, and counts the payloads, so that a finished file is a readable file.
 
 use core::fmt;

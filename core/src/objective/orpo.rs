@@ -57,7 +57,7 @@ impl Orpo {
     /// Whether the options make sense together.
     ///
     /// # Errors
-    /// [`Error::BadOption`] names the one that does not.
+    /// [`Error::BadOption`](crate::Error::BadOption) names the one that does not.
     pub fn check(&self) -> Result<()> {
         not_negative("beta", self.beta)
     }
@@ -65,8 +65,8 @@ impl Orpo {
     /// The loss of a pair, and its coefficients.
     ///
     /// # Errors
-    /// [`Error::BadOption`] as [`Orpo::check`]; [`Error::BadBatch`] for a total of nothing or an answer without tokens;
-    /// [`Error::NotFinite`].
+    /// [`Error::BadOption`](crate::Error::BadOption) as [`Orpo::check`]; [`Error::BadBatch`](crate::Error::BadBatch) for a total of nothing or an
+    /// answer without tokens; [`Error::NotFinite`](crate::Error::NotFinite).
     pub fn loss(&self, pair: &Pair, total: &Total) -> Result<PairLoss> {
         self.check()?;
         pair.chosen.check(false)?;

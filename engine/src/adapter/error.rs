@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The file system failed.
-    #[error("{path}: {doing} failed: {source}", path = path.display())]
+    #[error("{}: {doing} failed: {source}{}", path.display(), crate::error::hint(path, source))]
     Io {
         /// The file.
         path: PathBuf,

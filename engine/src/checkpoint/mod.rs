@@ -1,7 +1,7 @@
 //! Checkpoints: all that it takes to go on with a tuning job to the same final bytes, written so that a crash at any instant leaves the last
 //! one whole.
 //!
-//! A checkpoint is one file in a folder, named after its step. [`write`] makes the new one complete under another name, flushes it to the
+//! A checkpoint is one file in a folder, named after its step. [`write()`] makes the new one complete under another name, flushes it to the
 //! disk, renames it, flushes the folder, and only then removes what is older than the one before. [`load_latest`] takes the newest that is
 //! whole. Each part has a checksum, so a torn or rotten file is noticed and passed over.
 //!

@@ -20,7 +20,7 @@ const VOTERS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::error::hint(path, source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -139,3 +139,16 @@ pub enum Objective {
     /// No answer at all: GRPO, RLOO.
     Prompt,
 }
+
+impl Objective {
+    /// What examples of it are, and which command learns from them.
+    pub fn told(self) -> &'static str {
+        match self {
+            Objective::Supervised => "supervised examples, which attune tune learns from",
+            Objective::Preference => "pairs of a chosen and a rejected answer, which attune prefer learns from",
+            Objective::Rating => "ratings, which attune prefer --method kto learns from",
+            Objective::Ranking => "rankings, which attune prefer learns from",
+            Objective::Prompt => "prompts without answers, which attune reinforce learns from",
+        }
+    }
+}

@@ -78,7 +78,7 @@ impl Answers {
                     Data::Ratings => "ratings (prompt, completion, label) or pairs",
                     Data::Rankings => "rankings (prompt, completions) or pairs",
                 };
-                return Err(Error::option("--data", format!("{expected} for {purpose}"), format!("{:?} examples", other.objective())));
+                return Err(Error::option("--data", format!("{expected} for {purpose}"), other.objective().told()));
             }
         };
         Ok(Answers { liked, ..Answers::to(model, &prompt, completions, tools, mask)? })

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::tuner::TuneOptions;
 use attune_core::objective::Method;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// What the policy is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,7 +112,7 @@ impl PreferOptions {
         if !(0.0..=1e6).contains(&self.guard_tolerance) {
             return Err(Error::option("--guard-tolerance", "0 or more", self.guard_tolerance));
         }
-        let mut method: Method = self.method.parse()?;
+        let mut method: Method = named("--method", &self.method)?;
         self.set_losses(&mut method)?;
         self.set_numbers(&mut method)?;
         method.check()?;
@@ -121,21 +122,21 @@ impl PreferOptions {
     fn set_losses(&self, method: &mut Method) -> Result<()> {
         if let Some(name) = &self.loss_type {
             match method {
-                Method::Dpo(m) => m.loss_type = name.parse()?,
-                Method::Cpo(m) => m.loss_type = name.parse()?,
-                Method::Kto(m) => m.loss_type = name.parse()?,
+                Method::Dpo(m) => m.loss_type = named("--loss-type", name)?,
+                Method::Cpo(m) => m.loss_type = named("--loss-type", name)?,
+                Method::Kto(m) => m.loss_type = named("--loss-type", name)?,
                 _ => return Err(self.not_read("--loss-type", "dpo, cpo or kto")),
             }
         }
         if let Some(name) = &self.orpo_nll {
             match method {
-                Method::Orpo(m) => m.nll = name.parse()?,
+                Method::Orpo(m) => m.nll = named("--orpo-nll", name)?,
                 _ => return Err(self.not_read("--orpo-nll", "orpo")),
             }
         }
         if let Some(name) = &self.f_divergence_type {
             match method {
-                Method::Dpo(m) => m.f_divergence_type = name.parse()?,
+                Method::Dpo(m) => m.f_divergence_type = named("--f-divergence-type", name)?,
                 _ => return Err(self.not_read("--f-divergence-type", "dpo")),
             }
         }
@@ -194,6 +195,14 @@ impl PreferOptions {
     }
 }
 
+/// Reads the name of one of several; the error says which option it was and what was found.
+fn named<T: FromStr<Err = attune_core::Error>>(option: &'static str, name: &str) -> Result<T> {
+    name.parse().map_err(|e| match e {
+        attune_core::Error::BadOption { expected, .. } => Error::option(option, expected, format!("{name:?}")),
+        other => other.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -216,6 +225,7 @@ mod tests {
         assert!(said.contains("--simpo-gamma") && said.contains("simpo") && said.contains("dpo"), "{said}");
         assert!(PreferOptions { desirable_weight: Some(1.0), ..PreferOptions::new("orpo") }.method().is_err());
         assert!(PreferOptions { beta: Some(-1.0), ..PreferOptions::default() }.method().is_err());
-        assert!(PreferOptions::new("ppo").method().is_err());
+        let said = PreferOptions::new("ppo").method().unwrap_err().to_string();
+        assert!(said.contains("--method") && said.contains("dpo") && said.contains("\"ppo\""), "{said}");
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn write(iteration: usize, g: &Generation) -> Value {
     })
 }
 
-/// Returns how many updates the answers have had; `None` for what was not written by [`write`].
+/// Returns how many updates the answers have had; `None` for what was not written by [`write()`].
 pub(super) fn read(saved: &Value, g: &mut Generation) -> Option<usize> {
     g.completions.clear();
     for answer in saved["answers"].as_array()? {

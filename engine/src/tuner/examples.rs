@@ -58,6 +58,8 @@ impl Examples {
                 }
                 // Not the example's fault: every one of them would fail.
                 Err(e @ Error::NoTokenizer { .. }) => return Err(e),
+                // Data of another kind: said once, and not for each of its lines.
+                Err(e @ Error::Option { option: "--data", .. }) if examples.usable.is_empty() => return Err(e),
                 Err(e) => examples.skip(i, e.to_string()),
             }
         }

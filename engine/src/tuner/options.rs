@@ -182,6 +182,15 @@ impl TuneOptions {
         float("--beta1", self.beta1, 0.0, 0.999_999)?;
         float("--beta2", self.beta2, 0.0, 0.999_999_9)?;
         float("--epsilon", self.epsilon, 1e-12, 1.0)?;
+        if self.rank == 0 || self.rank > 1024 {
+            return Err(Error::option("--rank", "1 to 1024", self.rank));
+        }
+        if !self.alpha.is_finite() || self.alpha <= 0.0 {
+            return Err(Error::option("--alpha", "a finite number above 0", self.alpha));
+        }
+        if self.target_modules.is_empty() {
+            return Err(Error::option("--target-modules", "all-linear or at least one module, as q_proj", "none"));
+        }
         if self.batch_size == 0 || self.batch_size > 4096 {
             return Err(Error::option("--batch-size", "1 to 4096", self.batch_size));
         }
