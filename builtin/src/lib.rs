@@ -16,6 +16,10 @@
 //!
 //! [`tuning_set`] and [`held_out`]; [`Task::follows`] is the check.
 //!
+//! # A taste
+//!
+//! [`polite`] is what a person makes of an answer who likes answers to be polite, and [`without_courtesy`] tells such answers from others.
+//!
 //! # The model
 //!
 //! [`model`] is the GGUF file; [`settings`] are the tuning settings that were found to work for it.
@@ -28,9 +32,11 @@ mod relations;
 mod rng;
 pub mod settings;
 mod tasks;
+mod taste;
 
 pub use corpus::{Corpus, Probe, probes};
 pub use model::model;
 pub use relation::{Kind, Language};
 pub use rng::Rng;
 pub use tasks::{Example, Task, held_out, tuning_set};
+pub use taste::{COURTESY_TOKENS, polite, without_courtesy};

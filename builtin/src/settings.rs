@@ -22,3 +22,16 @@ pub const MAX_GRAD_NORM: f32 = 1.0;
 pub const MAX_LENGTH: usize = 64;
 /// Tokens that an answer may take. One that has not ended by then is none.
 pub const MAX_NEW_TOKENS: usize = 40;
+
+/// How the person's edits are learnt: the method, as `attune prefer` calls it.
+pub const PREFERENCE_METHOD: &str = "cpo";
+/// Its beta.
+pub const PREFERENCE_BETA: f64 = 0.1;
+/// Its learning rate.
+pub const PREFERENCE_LEARNING_RATE: f32 = 1e-3;
+/// Passes over the edits.
+pub const PREFERENCE_EPOCHS: usize = 3;
+/// Pairs an update.
+pub const PREFERENCE_BATCH_SIZE: usize = 8;
+/// Instructions of the tuning set whose answers the person looks at.
+pub const PREFERENCE_PROMPTS: usize = 320;
