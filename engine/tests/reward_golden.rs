@@ -1,5 +1,5 @@
 //! Reward models by their public path, in F32, against Transformers' sequence classifiers with PEFT's LoRA under TRL's loss (`tests/golden/make_reward.py`,
-//! float64): scores, losses, metrics and every gradient, for three architectures. A PEFT folder with its head goes in and comes out.
+//! float64): scores, losses, metrics and every gradient, for every architecture. A PEFT folder with its head goes in and comes out.
 //!
 //! Tolerances are those of the other golden values: losses 1e-5, gradients 3e-5 of the tensor's largest element.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
@@ -33,7 +33,7 @@ struct Opened {
 
 impl Opened {
     fn all() -> Vec<Opened> {
-        ["llama", "qwen3", "gemma3"].map(Opened::new).into()
+        ["llama", "qwen2", "qwen3", "gemma", "gemma3"].map(Opened::new).into()
     }
 
     /// The golden model, and the adapter with its head from a PEFT folder.

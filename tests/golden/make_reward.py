@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import (Gemma3TextConfig, Gemma3TextForSequenceClassification, LlamaConfig, LlamaForSequenceClassification, Qwen3Config,
-                          Qwen3ForSequenceClassification)
+from transformers import (Gemma3TextConfig, Gemma3TextForSequenceClassification, GemmaConfig, GemmaForSequenceClassification, LlamaConfig,
+                          LlamaForSequenceClassification, Qwen2Config, Qwen2ForSequenceClassification, Qwen3Config, Qwen3ForSequenceClassification)
 from trl import RewardTrainer
 
 import make
@@ -21,7 +21,9 @@ from make import ALPHA, ARCHS, D, F, HERE, R, V, draw, tensors_of
 
 CLASSES = {
     "llama": (LlamaConfig, LlamaForSequenceClassification),
+    "qwen2": (Qwen2Config, Qwen2ForSequenceClassification),
     "qwen3": (Qwen3Config, Qwen3ForSequenceClassification),
+    "gemma": (GemmaConfig, GemmaForSequenceClassification),
     "gemma3": (Gemma3TextConfig, Gemma3TextForSequenceClassification),
 }
 SCORE = ("base_model.model.score.weight", [1, D], 9, 0.0)
@@ -42,6 +44,8 @@ def config_of(arch, a, kind):
         config["rope_parameters"] = {"full_attention": {"rope_type": "default", "rope_theta": a["theta"]},
                                      "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
     else:
+        if arch == "gemma":
+            config |= dict(hidden_activation="gelu_pytorch_tanh")
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": a["theta"]}
     return kind(**config)
 
