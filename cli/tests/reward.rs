@@ -43,7 +43,9 @@ fn a_reward_models_run_folder_is_as_that_of_tune_and_its_accuracy_rises() {
     assert_eq!(config["reward"], json!({ "center_rewards_coefficient": 0.01, "share_prompts": true }));
     let lines = log(&home, "run");
     let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
-    steps.iter().for_each(|line| has_keys(line, &["step", "loss", "grad_norm", "accuracy", "margin", "min_reward", "mean_reward", "max_reward"]));
+    steps
+        .iter()
+        .for_each(|line| has_keys(line, &["step", "loss", "grad_norm", "accuracy", "margin", "min_reward", "mean_reward", "max_reward"]));
     let evals: Vec<&Value> = lines.iter().filter(|line| line.get("eval_loss").is_some()).collect();
     assert!((evals[0]["eval_loss"].as_f64().unwrap() - core::f64::consts::LN_2).abs() < 1e-6);
     assert_eq!((evals[0]["eval_accuracy"].as_f64(), evals.last().unwrap()["eval_accuracy"].as_f64()), (Some(0.0), Some(1.0)));
