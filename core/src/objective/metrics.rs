@@ -44,7 +44,8 @@ pub struct Metrics {
     pub chosen_reward: Mean,
     /// `rewards/rejected`: those of rejected or undesirable ones.
     pub rejected_reward: Mean,
-    /// `rewards/accuracies`: the share of pairs whose chosen answer has the larger reward (of a ranking: of all its pairs).
+    /// `rewards/accuracies`: the share of pairs whose chosen answer has the larger reward (of a ranking: of all its pairs; of
+    /// ratings: as the caller pairs them).
     pub accuracy: Mean,
     /// `logps/chosen`: log-probabilities of chosen answers under the policy.
     pub chosen_logps: Mean,

@@ -1,6 +1,7 @@
 //! From log-probabilities to losses and coefficients: what an update, or an evaluation, makes of its groups.
 
 use super::batch::Group;
+use super::rated::Ratings;
 use crate::tuner::MicroBatch;
 use attune_core::Result;
 use attune_core::objective::{Answer, Data, Method, Metrics, Pair, Prompt, Total, kto};
@@ -23,6 +24,7 @@ pub(super) struct Judge {
     coefs: Vec<(f64, f64)>,
     answers: Vec<Answer>,
     list: Vec<f64>,
+    ratings: Ratings,
     total: Total,
     z: f64,
     /// The sum so far.
@@ -40,6 +42,7 @@ impl Judge {
             coefs: Vec::new(),
             answers: Vec::new(),
             list: Vec::new(),
+            ratings: Ratings::default(),
             total: Total::default(),
             z: 0.0,
             loss: 0.0,
@@ -51,6 +54,13 @@ impl Judge {
     pub(super) fn start(&mut self, total: Total) {
         (self.total, self.z, self.loss, self.metrics) = (total, 0.0, 0.0, Metrics::default());
         self.answers.clear();
+        self.ratings.clear();
+    }
+
+    /// Ends it: compares ratings with each other, now that all are there. `record`: where an example comes from.
+    pub(super) fn finish(&mut self, record: impl Fn(usize) -> usize) {
+        let (right, all) = self.ratings.ordered(record);
+        self.metrics.accuracy.share(right, all);
     }
 
     /// Begins a set.
@@ -116,6 +126,7 @@ impl Judge {
                     let said = kto.loss(&rated.answer, group.liked, self.z, &self.total)?;
                     self.coefs.push((said.coef, 0.0));
                     self.metrics.rating(&rated.answer, group.liked, &said);
+                    self.ratings.push(group.example, said.reward, group.liked);
                     self.loss += said.loss;
                 }
                 (_, members) => {

@@ -14,6 +14,7 @@ mod encode;
 mod examples;
 mod judge;
 mod options;
+mod rated;
 mod reference;
 
 pub use encode::Answers;
@@ -441,6 +442,7 @@ impl PreferenceTuner {
                 m.backward(micro.targets())?;
             }
         }
+        judge.finish(|i| self.train.record(i));
         Ok(judge.loss)
     }
 
@@ -518,6 +520,7 @@ impl PreferenceTuner {
         let scan = Scan { examples: eval, foreign: false };
         let (correct, targets) =
             scan.run(m, loaded, judge, &mut |groups, judge| Ok(judge.judge(groups, |i, k| references.map_or(0.0, |r| r.of(i, k)))?))?;
+        judge.finish(|i| eval.record(i));
         Ok(Some(EvalLog {
             step: m.progress.step,
             eval_loss: judge.loss,

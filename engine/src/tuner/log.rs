@@ -113,7 +113,7 @@ numbers! {
         chosen_reward = "rewards/chosen",
         /// Implicit rewards of rejected or undesirable answers.
         rejected_reward = "rewards/rejected",
-        /// The share of pairs whose chosen answer has the larger reward.
+        /// The share of pairs whose chosen answer has the larger reward; of ratings, of all pairs of a liked and a disliked answer.
         accuracy = "rewards/accuracies",
         /// How much larger the rewards of chosen answers are.
         margin = "rewards/margins",
@@ -140,7 +140,8 @@ numbers! {
         chosen_reward = "eval_rewards/chosen",
         /// Implicit rewards of rejected or undesirable answers.
         rejected_reward = "eval_rewards/rejected",
-        /// The share of pairs whose chosen answer has the larger reward.
+        /// The share of pairs whose chosen answer has the larger reward; of ratings, of the pairs within a record, or where there are none of
+        /// all pairs of a liked and a disliked answer.
         accuracy = "eval_rewards/accuracies",
         /// How much larger the rewards of chosen answers are.
         margin = "eval_rewards/margins",
