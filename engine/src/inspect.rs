@@ -120,7 +120,7 @@ pub struct NamedToken {
 /// A GGUF file need not be a model that runs: what is wrong with it is then part of the answer.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Gguf`] for a damaged GGUF file, [`Error::Adapter`] for what is neither GGUF nor adapter.
+/// [`Error::Io`], [`Error::Gguf`] for a damaged GGUF file, [`Error::NotInspectable`] for what is neither GGUF nor adapter, [`Error::Adapter`] for a damaged adapter.
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
     let form = adapter::detect(path).map_err(|e| match e {
@@ -262,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         std::fs::write(&path, "nothing of the kind").unwrap();
-        assert!(matches!(inspect(&path), Err(Error::Adapter(_))));
+        assert!(matches!(inspect(&path), Err(Error::NotInspectable { .. })));
         std::fs::write(&path, &crate::doc::tiny_model()[..1000]).unwrap();
         assert!(matches!(inspect(&path), Err(Error::Gguf { .. })));
         assert!(inspect(folder.path().join("missing")).is_err());
