@@ -70,11 +70,11 @@ impl<'a> Watched<'a> {
         let (before, kept) = (self.outcome.before.as_ref(), self.kept().or(self.outcome.eval.as_ref()));
         let change = |of: &dyn Fn(&EvalLog) -> Option<f64>| Some((of(before?)?, of(kept?)?));
         if let Some((first, last)) = change(&accuracy) {
-            let even = before.is_some_and(|eval| first == 0.0 && eval.preference.margin == Some(0.0));
             // Rewards are measured against where tuning begins, so that no answer is ahead there.
-            let first = if even { "even".to_owned() } else { percent(first) };
-            entries
-                .push(("preferred", format!("{first} before, {} after: held-out answers that are ahead as they should be", percent(last))));
+            let even = |eval: Option<&EvalLog>| eval.is_some_and(|eval| eval.preference.margin == Some(0.0));
+            let said = |eval, share| if even(eval) { "even".to_owned() } else { percent(share) };
+            let (first, last) = (said(before, first), said(kept, last));
+            entries.push(("preferred", format!("{first} before, {last} after: held-out answers that are ahead as they should be")));
         }
         if let Some((first, last)) = change(&|eval| eval.preference.margin) {
             entries.push(("margin", format!("{first:.4} before, {last:.4} after")));

@@ -11,6 +11,7 @@ use crate::output::{Output, Table, columns, duration, list, one_line, thousands}
 use crate::progress::Progress;
 use crate::size;
 use attune::adapter::Adapter;
+use attune::core::Error as CoreError;
 use attune::core::lora::{Module, Modules};
 use attune::core::optim::Schedule;
 use attune::core::sampler::Sampling;
@@ -87,10 +88,7 @@ impl Demo {
         let folder = Folder::new(self.out.as_deref())?;
         write_files(&folder.path)?;
         let model = Model::open(folder.path.join(BASE))?;
-        // What does not fit is worth knowing before anything is asked.
-        for options in [self.tune_options(), self.taste_options()] {
-            plan::for_tuning(&model, &options)?;
-        }
+        self.fits(&model)?;
         let tasks = attune_builtin::held_out();
         out.note(introduction(&model, &tasks));
 
@@ -124,6 +122,23 @@ impl Demo {
         report.measured_bytes = report.measured_bytes.max(report.preference.measured_bytes);
         report.seconds = began.elapsed().as_secs_f64();
         if out.json { out.json(&report) } else { show(out, &report) }
+    }
+
+    /// What does not fit the budget is worth knowing before anything is asked, and with the bytes that both parts take.
+    fn fits(&self, model: &Model) -> Outcome {
+        // In the least memory, a pass on preferences holds one answer of the longest length, as one on examples does.
+        let second = TuneOptions { evaluates: true, ..self.taste_options() };
+        let mut most = 0;
+        for options in [self.tune_options(), second] {
+            match plan::for_tuning(model, &options) {
+                Err(attune::Error::Core(CoreError::OverBudget { needs, .. })) => most = most.max(needs),
+                other => drop(other?),
+            }
+        }
+        if most == 0 {
+            return Ok(());
+        }
+        Err(attune::Error::Core(CoreError::OverBudget { needs: most, budget: self.budget }).into())
     }
 
     /// The second part: tunes on what a person makes of the answers, and asks all held-out instructions again.
