@@ -165,7 +165,8 @@ impl Settings<'_> {
     fn config(&self) -> Result<Config, Error> {
         self.check_kind()?;
         for (key, expected) in MUST_BE_OFF {
-            if !self.is_off(key) && !(key == "modules_to_save" && self.saves_score()) {
+            let has_a_place = key == "modules_to_save" && self.saves_score();
+            if !has_a_place && !self.is_off(key) {
                 return Err(self.wrong(key, expected, self.map.get(key)));
             }
         }
