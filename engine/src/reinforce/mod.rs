@@ -15,6 +15,8 @@
 //! any cut by `top_k`, `top_p` or `min_p`.
 
 mod batch;
+mod evaluate;
+mod needs;
 mod options;
 mod prompts;
 mod rewards;
@@ -29,6 +31,7 @@ pub use rewards::{
     refuses, reward,
 };
 
+pub(crate) use needs::Needs;
 pub(crate) use prompts::OBJECTIVE;
 
 use crate::adapter::Adapter;
@@ -38,17 +41,13 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan};
 use crate::prefer::Reference;
-use crate::session::KvType;
-use crate::tuner::{
-    EvalLog, EvalPreferenceLog, Examples, Machine, MicroBatch, Numbers, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all,
-};
+use crate::tuner::{Examples, Machine, Numbers, PreferenceLog, Progress, Rows, StepLog, TuneOptions};
 use attune_core::arena::Region;
 use attune_core::objective::{PolicyMetrics, Reinforce, Sample, Total, sum};
 use attune_core::rng;
-use attune_core::sampler::Sampling;
-use attune_core::target::Store;
 use attune_core::trainer::{Trunk, Update};
 use batch::Loaded;
+use evaluate::{in_reference, score_into};
 use rollout::{Completions, Rollout};
 use serde_json::Value;
 use stats::Stats;
@@ -534,109 +533,6 @@ impl ReinforceTuner {
         loss.map(|gathered| gathered.loss)
     }
 
-    /// Answers the held-out prompts greedily, scores the answers, and remembers the adapter if their mean reward is the largest so far, their divergence
-    /// from the reference is within its bound, and the guarding data's loss has not risen beyond the tolerance. `None` where there is no held-out
-    /// data. Without prompts the guard's loss is the evaluation's, and the last adapter within the tolerance is kept.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step).
-    pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
-        let step = self.machine.progress.step;
-        // Answers of an update that waits for its next iteration lie where examples would.
-        let guard = match &self.held_out.guard {
-            Some(guard) => {
-                let scored = score_all(&mut self.machine, None, guard, self.generation.loaded.room(), &mut |_, _, _| Ok(()));
-                self.reload();
-                Some(scored?)
-            }
-            None => None,
-        };
-        let mut log = match (self.answer_held_out()?, &guard) {
-            (Some(log), _) => log,
-            (None, Some(guard)) => EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() },
-            (None, None) => return Ok(None),
-        };
-        log.preference.guard_loss = guard.map(|guard| guard.loss);
-        if !log.eval_loss.is_finite() || log.preference.guard_loss.is_some_and(|loss| !loss.is_finite()) {
-            return Err(Error::Diverged { step, what: "the held-out loss" });
-        }
-        if let Some(loss) = log.preference.guard_loss {
-            let before = *self.machine.progress.guard.get_or_insert(loss);
-            if loss > before * (1.0 + self.reinforce.guard_tolerance) {
-                tracing::warn!(
-                    "after update {step} the guarding data's loss is {loss:.4}, from {before:.4} before: what the model could do suffers; \
-                     this adapter is not kept"
-                );
-                self.machine.progress.worse += 1;
-                return Ok(Some(log));
-            }
-        }
-        if let Some(kl) = log.preference.kl.filter(|&kl| self.reinforce.max_kl > 0.0 && kl > self.reinforce.max_kl) {
-            let bound = self.reinforce.max_kl;
-            tracing::warn!(
-                "after update {step} the divergence from the reference on held-out prompts is {kl:.4}, above {bound}; this adapter is not kept"
-            );
-            self.machine.progress.worse += 1;
-            return Ok(Some(log));
-        }
-        let judged = if self.held_out.prompts.is_some() { log.eval_loss } else { -(step as f64) };
-        self.machine.judge(judged)?;
-        Ok(Some(log))
-    }
-
-    /// Lays the answers at hand out again.
-    fn reload(&mut self) {
-        let g = &mut self.generation;
-        if self.iteration > 0 {
-            g.loaded.load(&g.prompts, self.reinforce.generations(), &g.completions, self.machine.options.batch_size);
-        }
-    }
-
-    fn answer_held_out(&mut self) -> Result<Option<EvalLog>> {
-        let Some(prompts) = &self.held_out.prompts else { return Ok(None) };
-        // Room of its own: an update may wait for its next iteration, and evaluations are few.
-        let (m, at_once) = (&mut self.machine, self.rollout.at_once());
-        let mut found = Stats::default();
-        found.begin(self.names.len(), 1);
-        let mut completions = Completions::default();
-        let (mut chunk, mut loaded) = (Vec::new(), Loaded::new(0, m.capacity(), 0, 0));
-        let (mut kl, mut correct, mut targets) = (0.0, 0, 0);
-        let (mut own, mut reference) = (Vec::new(), Vec::new());
-        for first in (0..prompts.len()).step_by(at_once) {
-            chunk.clear();
-            for i in first..(first + at_once).min(prompts.len()) {
-                chunk.push(prompts.get(i)?);
-            }
-            if completions.len() == 0 {
-                completions = Completions::new(chunk.len(), self.reinforce.completion_length(m.options.max_length));
-            }
-            let answered = self.rollout.run(m, &chunk, 1, &Sampling::GREEDY, &mut completions);
-            not_finite(m, answered)?;
-            for (j, prompt) in chunk.iter().enumerate() {
-                stats::score(&m.model, &mut self.rewards, prompt, j..j + 1, &completions, &mut found)?;
-            }
-            found.answers(&completions);
-            loaded.load(&chunk, 1, &completions, usize::MAX);
-            (own.clear(), reference.clear());
-            let (right, all) = score_into(m, loaded.micros(), &mut own)?;
-            (correct, targets) = (correct + right, targets + all);
-            in_reference(m, self.reinforce.reference, self.start.as_deref(), |m| {
-                score_into(m, loaded.micros(), &mut reference).map(|_| ())
-            })?;
-            let sample = Sample { logprobs: &own, old: None, reference: Some(&reference), advantage: 0.0 };
-            kl += sample.divergence().unwrap_or(0.0);
-        }
-        let mut numbers = Numbers::default();
-        found.write(&mut numbers, "eval_", &self.names);
-        Ok(Some(EvalLog {
-            step: m.progress.step,
-            eval_loss: -found.mean(),
-            eval_token_accuracy: correct as f64 / targets.max(1) as f64,
-            preference: EvalPreferenceLog { kl: Some(kl / targets.max(1) as f64), ..EvalPreferenceLog::default() },
-            numbers,
-        }))
-    }
-
     /// The adapter as it is after the last update.
     ///
     /// # Errors
@@ -716,109 +612,5 @@ fn not_finite<R>(m: &Machine, result: Result<R>) -> Result<R> {
     match result {
         Err(Error::Core(attune_core::Error::NotFinite { what })) => Err(m.diverged(what)),
         other => other,
-    }
-}
-
-/// Appends the log-probabilities of all targets; returns how many of them were the likeliest token, of how many.
-fn score_into(m: &mut Machine, micros: &[MicroBatch], to: &mut Vec<f32>) -> Result<(usize, usize)> {
-    let (mut correct, mut targets) = (0, 0);
-    for micro in micros {
-        correct += m.score(Trunk::Compute, micro)?;
-        targets += micro.targets();
-        to.extend_from_slice(m.logprobs.get(..micro.targets()).unwrap_or_default());
-    }
-    Ok((correct, targets))
-}
-
-/// Does something with the reference in the policy's place.
-fn in_reference<R>(m: &mut Machine, which: Reference, start: Option<&[f32]>, f: impl FnOnce(&mut Machine) -> Result<R>) -> Result<R> {
-    match (which, start) {
-        (Reference::Init, Some(start)) => {
-            let mut own = core::mem::take(&mut m.copy);
-            let result = m.trainer.read_params(&mut own).and_then(|()| m.trainer.write_params(start)).map_err(Error::from);
-            let result = result.and_then(|()| f(m));
-            m.trainer.write_params(&own)?;
-            m.copy = own;
-            result
-        }
-        // A fresh adapter changes nothing: its policy is the base's.
-        _ => {
-            m.trainer.scale_adapter(0.0);
-            let result = f(m);
-            m.trainer.scale_adapter(1.0);
-            result
-        }
-    }
-}
-
-/// What a reinforcement run needs besides what every tuning run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Needs {
-    /// Tokens of the longest prompt.
-    pub(crate) prompt: usize,
-    /// Tokens of the longest answer.
-    pub(crate) completion: usize,
-    /// Answers to a prompt.
-    pub(crate) members: usize,
-    /// Prompts of an update.
-    pub(crate) prompts: usize,
-    /// Tokens of the longest guarding example.
-    pub(crate) guard: usize,
-    /// How sampling keeps keys and values.
-    pub(crate) kv: Store,
-    /// How many lists of log-probabilities wait for an update.
-    pub(crate) kept_logprobs: usize,
-    /// Whether the starting parameters are kept.
-    pub(crate) starts: bool,
-}
-
-impl Needs {
-    /// Of a run whose longest prompt has `prompt` tokens; 0: as many as fit. `max_length` must be set.
-    pub(crate) fn new(options: &TuneOptions, reinforce: &ReinforceOptions, prompt: usize, guard: usize) -> Result<Needs> {
-        reinforce.check(options, options.max_length)?;
-        let completion = reinforce.completion_length(options.max_length);
-        let objective = reinforce.objective(completion)?;
-        let early = matches!(objective, Reinforce::Rloo(_)) && objective.uses_reference();
-        let kept = usize::from(reinforce.measures_kl(&objective)) + usize::from(early || reinforce.num_iterations > 1);
-        Ok(Needs {
-            prompt: if prompt > 0 { prompt } else { options.max_length - completion },
-            completion,
-            members: reinforce.generations(),
-            prompts: reinforce.prompts(options),
-            guard,
-            kv: reinforce.kv_type.map_or(Store::F16, KvType::store),
-            kept_logprobs: kept,
-            starts: false,
-        })
-    }
-
-    /// Tokens of the longest sequence.
-    pub(crate) fn longest(&self) -> usize {
-        (self.prompt + self.completion).max(self.guard)
-    }
-
-    /// Rows of the cache that a prompt and its answers take.
-    pub(crate) fn rows(&self) -> usize {
-        self.prompt + self.members * self.completion
-    }
-
-    /// Tokens of a micro-batch of so many answers.
-    pub(crate) fn micro_tokens(&self, answers: usize) -> usize {
-        let aligned = answers.is_multiple_of(self.members) || self.members.is_multiple_of(answers);
-        let groups = answers.div_ceil(self.members) + usize::from(!aligned);
-        // Each answer begins with the prompt's last token, which is in the batch once a group besides.
-        let alone = answers * (self.prompt + self.completion);
-        (groups * self.prompt + answers * (self.completion + 1)).min(alone).max(self.longest())
-    }
-
-    /// How many micro-batches of `capacity` tokens an update may need, if each has up to `answers` answers.
-    pub(crate) fn micro_batches(&self, answers: usize, capacity: usize) -> usize {
-        let all = self.prompts * self.members;
-        if capacity >= self.micro_tokens(answers) {
-            return all.div_ceil(answers);
-        }
-        let each = capacity.saturating_sub(self.prompt) / (self.completion + 1);
-        // A micro-batch that the next answer does not fit into; and one that a new prompt begins.
-        (all.div_ceil(each.clamp(1, answers)) + self.prompts).min(all)
     }
 }
