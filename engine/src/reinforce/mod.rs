@@ -160,6 +160,10 @@ impl ReinforceTuner {
         let longest = train.longest().max(held_out.prompts.as_ref().map_or(0, Prompts::longest));
         let guard = held_out.guard.as_ref().map_or(0, |g| (0..g.len()).map(|i| g.length(i)).max().unwrap_or(0));
         let mut needs = Needs::new(&options, reinforce, longest, guard)?;
+        if needs.longest() > model.spec().context {
+            let expected = format!("prompts and answers that together fit the model's context of {}", model.spec().context);
+            return Err(Error::option("--max-completion-length", expected, needs.longest()));
+        }
         needs.starts = start.is_some() && reinforce.reference == Reference::Init;
         let (planned, cache, lanes) = plan::reinforce(model, &options, &needs)?;
         let capacity = planned.layout.request.tokens;
