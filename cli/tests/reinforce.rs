@@ -17,17 +17,16 @@ fn home() -> Home {
     home
 }
 
-const SMALL: &str =
-    "--max-length 40 --max-completion-length 8 --batch-size 4 --gradient-accumulation 2 --num-generations 4 --learning-rate 1e-2 --rank 4";
+const SMALL: &str = "--max-completion-length 8 --batch-size 4 --gradient-accumulation 2 --num-generations 4 --learning-rate 1e-2 --rank 4";
 
 #[test]
 fn a_run_folder_holds_everything_of_the_run() {
     let home = home();
-    let run =
-        format!("reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --eval-split 0.3 --guard-data chat.jsonl --guard-tolerance 9");
+    let run = format!(
+        "reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --max-length 96 --eval-split 0.3 --guard-data chat.jsonl --guard-tolerance 9"
+    );
     let result = home.json(&format!(
-        "{run} --reward regex:[a-m] --reward length:max=4,unit=tokens --reward-weights 1,-0.5 --steps 4 --eval-every 2 --save-every 2 --out run \
-         --max-length 96 --max-kl 100"
+        "{run} --reward regex:[a-m] --reward length:max=4,unit=tokens --reward-weights 1,-0.5 --steps 4 --eval-every 2 --save-every 2 --out run --max-kl 100"
     ));
     has_keys(
         &result,
@@ -50,9 +49,9 @@ fn a_run_folder_holds_everything_of_the_run() {
     steps.iter().for_each(|line| has_keys(line, &["step", "grad_norm", "learning_rate", "reward", "kl", "clip_ratio/region_mean"]));
     assert_eq!(lines.iter().filter(|line| line.get("eval_reward").is_some()).count(), 3);
     home.ok("run --model tiny.gguf --adapter run --prompt Hi --max-tokens 3");
-    let rloo = home.json(&format!("{run} --method rloo --reward length:min=2 --steps 1 --out rloo --max-length 96 --init-adapter run"));
+    let rloo = home.json(&format!("{run} --method rloo --reward length:min=2 --steps 1 --out rloo --init-adapter run"));
     assert!(rloo["kl"].as_f64().unwrap().abs() < 1e-4, "the reference is the adapter that it began with: {rloo}");
-    let base = home.json(&format!("{run} --reference base --reward length:min=2 --steps 1 --out base --max-length 96 --init-adapter run"));
+    let base = home.json(&format!("{run} --reference base --reward length:min=2 --steps 1 --out base --init-adapter run"));
     assert!(base["kl"].as_f64().unwrap() > 1e-3, "{base}");
     assert_eq!(home.json("adapter rollback base --list")["versions"], json!([1]), "what tuning started from");
 }
@@ -60,10 +59,11 @@ fn a_run_folder_holds_everything_of_the_run() {
 #[test]
 fn what_is_planned_is_what_is_taken() {
     let home = home();
-    let plan = home.json(&format!("plan --for reinforce --model tiny.gguf {SMALL}"));
+    let plan = home.json(&format!("plan --for reinforce --model tiny.gguf {SMALL} --max-length 40"));
     assert!(plan["regions"]["cache"].as_u64() > Some(0));
-    let run =
-        home.json(&format!("reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --reward refusal --steps 2 --samples 0 --out run"));
+    let run = home.json(&format!(
+        "reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --max-length 40 --reward refusal --steps 2 --samples 0 --out run"
+    ));
     // The longest prompt of the data is shorter than what max-length leaves room for.
     assert!(run["planned_bytes"].as_u64() <= plan["total_bytes"].as_u64(), "{run}");
     assert!(run["planned_bytes"].as_u64().unwrap() * 2 > plan["total_bytes"].as_u64().unwrap());
