@@ -501,7 +501,7 @@ impl Job {
         }
         let report = if finished {
             warn_of(self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after));
-            Some(self.write_report(&log, &plan, &meter, samples, data, skipped)?)
+            Some(self.write_report(&log, &plan, &meter, samples, data, skipped, stopped.clone())?)
         } else {
             None
         };
@@ -655,6 +655,7 @@ impl Job {
         samples: Vec<(Vec<u32>, Sample)>,
         data: (usize, usize),
         skipped: Vec<Skipped>,
+        stopped: Option<String>,
     ) -> Result<PathBuf> {
         let path = self.folder.join("report.html");
         let report = crate::report::Report {
@@ -668,6 +669,7 @@ impl Job {
             examples: data.0,
             truncated: data.1,
             skipped,
+            stopped,
         };
         write_whole(&path, &report.html())?;
         Ok(path)

@@ -60,11 +60,12 @@ fn check(reinforce: &ReinforceOptions, batch_size: usize, precision: Precision) 
     let prompts = Prompts::prepare(&model, data, &rewards, 20, |_| true, |_| {}).unwrap();
     let mut tuner = ReinforceTuner::new(&model, prompts, HeldOut::default(), rewards, &options, reinforce, None).unwrap();
     tuner.step().unwrap();
+    let before = tuner.current().unwrap().params;
     let mut losses = [0.0; 6];
     let n = counted(|| losses.iter_mut().for_each(|loss| *loss = tuner.repeat_update().unwrap()));
     let what = format!("{} {precision:?}, {batch_size} a micro-batch", reinforce.method);
     assert_eq!(n, 0, "{what}: allocations in 6 updates");
-    assert!(losses[5] != losses[0] && losses.iter().all(|loss| loss.is_finite()), "{what}: the updates must be real: {losses:?}");
+    assert!(tuner.current().unwrap().params != before && losses.iter().all(|loss| loss.is_finite()), "{what}: the updates must be real");
     let mut tokens = 0;
     let n = counted(|| (0..3).for_each(|_| tokens += tuner.repeat_sampling().unwrap()));
     assert_eq!(n, 0, "{what}: allocations in sampling");

@@ -42,6 +42,8 @@ pub struct Report {
     pub truncated: usize,
     /// What was left out.
     pub skipped: Vec<Skipped>,
+    /// Why the run stopped before its last update.
+    pub stopped: Option<String>,
 }
 
 impl Report {
@@ -60,6 +62,9 @@ impl Report {
         let command = settings::command(&self.config);
         let _ = write!(page, "<header><p>attune {}</p><h1><bdi>{title}</bdi></h1></header>", Escaped(&command));
         let series = numbers::gather(self);
+        if let Some(reason) = &self.stopped {
+            let _ = write!(page, "<p class=\"warn\">Stopped before the last update: {}.</p>", Escaped(reason));
+        }
         settings::results(&mut page, self, &series);
         curves::write(&mut page, self, &series);
         examples::samples(&mut page, self);

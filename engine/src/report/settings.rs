@@ -34,7 +34,9 @@ fn methods(config: &Config) -> Vec<(String, Map<String, Value>)> {
 /// Appends the run's results as a row of tiles.
 pub(super) fn results(page: &mut String, report: &Report, series: &[Series]) {
     page.push_str("<div class=\"tiles\">");
-    if let (Some(first), Some(last), Some(best)) = (report.evals.first(), report.evals.last(), best(&report.evals)) {
+    // Of reinforcement the loss is the reward, negative, which has a tile of its own.
+    let evals = report.evals.iter().filter(|eval| eval.numbers.get("eval_reward").is_none()).collect::<Vec<_>>();
+    if let (Some(first), Some(last), Some(best)) = (evals.first(), evals.last(), best(&report.evals)) {
         let below = if report.evals.len() == 1 {
             format!("after update {}", count(last.step))
         } else {

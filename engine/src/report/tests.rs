@@ -48,6 +48,7 @@ fn report(steps: u64) -> Report {
         examples: 800,
         truncated: 12,
         skipped: vec![Skipped { line: 17, reason: "expected a field named messages, found text".into() }],
+        stopped: None,
     }
 }
 
@@ -255,4 +256,11 @@ fn a_page_to_look_at() {
     std::fs::write(&path, r.html()).unwrap();
     std::fs::write(format!("{path}.prefer.html"), preferences(240).html()).unwrap();
     std::fs::write(format!("{path}.others.html"), others(240).html()).unwrap();
+}
+
+#[test]
+fn a_run_that_was_stopped_says_why() {
+    let stopped = Report { stopped: Some("the divergence is <above> its bound".into()), ..report(3) };
+    assert!(stopped.html().contains("Stopped before the last update: the divergence is &lt;above&gt; its bound."));
+    assert!(!report(3).html().contains("Stopped before"));
 }
