@@ -93,8 +93,8 @@ impl<T: Target> Decoder<T> {
     /// Takes tokens in and leaves the logits of the last one, `[V]`, in `logits`.
     ///
     /// # Errors
-    /// [`Error::ContextFull`], [`Error::TokenOutOfRange`], [`Error::TooManyTokens`] for none at all, and those of the target. After an error the
-    /// position is what it was.
+    /// [`Error::ContextFull`], [`Error::TokenOutOfRange`], [`Error::TooManyTokens`] for none at all, [`Error::Cancelled`], and those of the target. After an
+    /// error the position is what it was.
     pub fn feed(&mut self, model: &Model<'_>, ids: &[u32], logits: &mut [f32]) -> Result<()> {
         let vocab = model.spec.vocab;
         if ids.is_empty() || logits.len() != vocab {
@@ -115,6 +115,7 @@ impl<T: Target> Decoder<T> {
         });
         let result = passes.and_then(|()| {
             self.head(model)?;
+            self.target.check()?;
             self.target.read(self.layout.logits, bytemuck::cast_slice_mut(logits))
         });
         self.target.step(false);

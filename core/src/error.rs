@@ -147,6 +147,8 @@ pub enum Error {
         /// What was computed.
         what: &'static str,
     },
+    /// The work was asked to end before its time.
+    Cancelled,
     /// An adapter that does not fit the model or the others.
     BadAdapter {
         /// What is wrong.
@@ -183,6 +185,7 @@ impl Error {
             Error::OverBudget { .. } => 305,
             Error::NotFinite { .. } => 306,
             Error::BadAdapter { .. } => 307,
+            Error::Cancelled => 308,
         }
     }
 }
@@ -240,6 +243,7 @@ impl fmt::Display for Error {
                 write!(f, "nothing fits {budget} bytes: {needs} bytes would do; raise the budget or lower max-length or rank")
             }
             Error::NotFinite { what } => write!(f, "{what} is not a finite number; lower the learning rate"),
+            Error::Cancelled => write!(f, "cancelled, as was asked; nothing of what was under way counts"),
             Error::BadAdapter { what } => write!(f, "adapter: {what}"),
         }
     }

@@ -344,10 +344,12 @@ impl<T: Target> Trainer<T> {
     }
 
     /// A step of the target.
-    fn within<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+    fn within<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         self.target.step(true);
         let result = f(self);
         self.target.step(false);
+        // What was left out for a stop may have led to any result.
+        self.target.check()?;
         result
     }
 

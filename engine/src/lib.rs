@@ -35,6 +35,8 @@
 //! # [`feedback`]: what people made of the answers
 //! A [`Store`](feedback::Store) is a log of prompts, answers, thumbs, edits and rankings on disk, from which preference data are built.
 //!
+//! # [`cancel`]: ending work from another thread
+//!
 //! # [`plan`] and [`memory`]: memory before it is taken, and as it is
 //!
 //! # [`adapter`], [`checkpoint`] and [`versions`]: files
@@ -43,6 +45,7 @@
 
 pub mod adapter;
 pub mod bench;
+pub mod cancel;
 pub mod chat;
 pub mod checkpoint;
 pub mod data;
@@ -69,6 +72,7 @@ pub mod tuner;
 pub mod versions;
 
 pub use attune_core as core;
+pub use attune_cpu as cpu;
 pub use attune_cpu::Precision;
 pub use error::{Error, Result};
 pub use model::Model;

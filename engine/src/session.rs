@@ -1,6 +1,7 @@
 //! Inference: one conversation with a model, streaming, with adapters that are switched and scaled at will.
 
 use crate::adapter::Adapter;
+use crate::cancel::Cancel;
 use crate::data::Message;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -13,6 +14,8 @@ use attune_core::target::{Store, Target};
 use attune_cpu::{CpuTarget, Precision};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How keys and values are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +119,7 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     Context,
-    /// The listener asked for an end.
+    /// The listener asked for an end, or somebody else did ([`Session::cancel_with`]).
     Cancelled,
 }
 
@@ -162,6 +165,8 @@ pub struct Session {
     /// The tokens in the cache.
     history: Vec<u32>,
     draws: u64,
+    cancel: Cancel,
+    stop: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -178,6 +183,7 @@ impl Session {
         attune_cpu::take(&mut target, Region::WORK, totals.work)?;
         let vocab = model.spec().vocab;
         let context = planned.layout.request.context;
+        let stop = target.executor().stop().clone();
         let decoder = Decoder::new(target, model.spec(), model.core().globals.rope_freqs, planned.layout)?;
         Ok(Session {
             model: model.clone(),
@@ -187,6 +193,8 @@ impl Session {
             order: vec![0; vocab],
             history: Vec::with_capacity(context),
             draws: 0,
+            cancel: Cancel::new(),
+            stop,
         })
     }
 
@@ -236,6 +244,11 @@ impl Session {
         Ok(self.decoder.scale_adapter(index, scale)?)
     }
 
+    /// Puts the session under a request to end, in place of the one before: what is under way when it is asked ends within one piece of work.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
     /// Forgets the conversation.
     pub fn reset(&mut self) {
         self.decoder.rewind(0);
@@ -245,8 +258,9 @@ impl Session {
     /// Takes tokens in and returns the logits of the last one, `[V]`. Allocates nothing.
     ///
     /// # Errors
-    /// A full context, or ids beyond the vocabulary.
+    /// A full context, or ids beyond the vocabulary; [`attune_core::Error::Cancelled`], and then nothing of it has been taken in.
     pub fn feed(&mut self, ids: &[u32]) -> Result<&mut [f32]> {
+        let _watch = self.cancel.watch(&self.stop);
         self.decoder.feed(&self.model.core(), ids, &mut self.logits)?;
         self.history.extend_from_slice(ids);
         Ok(&mut self.logits)
@@ -290,11 +304,14 @@ impl Session {
         let shared = self.history.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
         self.decoder.rewind(shared);
         self.history.truncate(shared);
-        self.feed(&prompt[shared..])?;
+        let mut cancelled = self.feed_unless_cancelled(&prompt[shared..])?;
         let model = self.model.clone();
         let mut out = Streamed::new(&model, prompt, options);
         let context = self.decoder.layout().request.context;
         let reason = loop {
+            if cancelled {
+                break FinishReason::Cancelled;
+            }
             if out.ids.len() >= options.max_tokens {
                 break FinishReason::Length;
             }
@@ -308,10 +325,18 @@ impl Session {
             if self.decoder.position() >= context {
                 break FinishReason::Context;
             }
-            self.feed(&[id])?;
+            cancelled = self.feed_unless_cancelled(&[id])?;
         };
         let finish_reason = out.finish(reason, &mut listen);
         Ok(Generation { text: out.text, token_ids: out.ids, prompt_tokens: prompt.len(), finish_reason })
+    }
+
+    /// Takes tokens in; whether a request to end came before they were.
+    fn feed_unless_cancelled(&mut self, ids: &[u32]) -> Result<bool> {
+        match self.feed(ids) {
+            Err(Error::Core(attune_core::Error::Cancelled)) => Ok(true),
+            other => other.map(|_| false),
+        }
     }
 
     /// Answers a conversation.

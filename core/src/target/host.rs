@@ -203,6 +203,10 @@ impl<X: Kernels> Target for Host<'_, X> {
         self.exec.hold(running);
     }
 
+    fn check(&self) -> Result<()> {
+        if self.exec.stopped() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     fn lend(&mut self, scratch: Buf) {
         self.scratch = scratch;
         self.keep_form(Buf::EMPTY, Form::NONE);

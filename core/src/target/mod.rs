@@ -263,6 +263,13 @@ pub struct AdamWBufs {
 pub trait Target {
     /// A step begins, or is over: between its operations the target's threads need not go to sleep. Steps do not nest.
     fn step(&mut self, _running: bool) {}
+    /// Whether the operations so far are all done.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled) where the target was asked to stop: what it has computed since is worth nothing.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
     /// Sets a value that operations read when they run.
     fn set(&mut self, slot: Slot, bits: u32);
     /// Reads it back.

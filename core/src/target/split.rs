@@ -13,6 +13,11 @@ pub trait Executor: Sync {
 
     /// Runs will follow each other closely from now on, or no more: threads need not go to sleep between them.
     fn hold(&self, _on: bool) {}
+
+    /// Whether the work was asked to end before its time. From then on pieces may be left out, so that no result of the pass counts.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// One after the other, on the caller's thread.

@@ -26,19 +26,20 @@ pub(crate) use encode::Purpose;
 pub(crate) use examples::Sizes;
 
 use crate::adapter::Adapter;
+use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use crate::tuner::{EvalLog, EvalPreferenceLog, Examples, Machine, PreferenceLog, Progress, Rows, StepLog, TuneOptions, score_all};
+use crate::tuner::{EvalLog, EvalPreferenceLog, Examples, Machine, Pace, PreferenceLog, Progress, Rows, StepLog, TuneOptions, Underway, score_all};
 use attune_core::objective::{Method, Total};
 use attune_core::trainer::{Trunk, Update};
 use judge::Judge;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Log-probabilities of the reference: a sum an answer.
 #[derive(Default)]
@@ -131,6 +132,8 @@ pub struct PreferenceTuner {
     references: Option<References>,
     /// What the reference's adapter is.
     started: [u8; 32],
+    underway: Option<Underway>,
+    pace: Pace,
 }
 
 impl PreferenceTuner {
@@ -179,6 +182,8 @@ impl PreferenceTuner {
             judge: Judge::new(method),
             references: None,
             started: digest(start),
+            underway: None,
+            pace: Pace::default(),
         })
     }
 
@@ -348,27 +353,88 @@ impl PreferenceTuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
+        if let Some(underway) = &mut self.underway {
+            underway.settings = *settings;
+        }
+        loop {
+            if let Some(log) = self.proceed(Some(*settings), None)? {
+                return Ok(log);
+            }
+        }
+    }
+
+    /// Goes on with the update that is under way, or begins one, as [`Tuner::step_until`](crate::tuner::Tuner::step_until) does; a part is a micro-batch, or all of
+    /// those that a group is spread over. Before the first update the reference is computed whole, however long that takes:
+    /// [`prepare_reference`](Self::prepare_reference).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`attune_core::Error::Cancelled`]. After an error the update begins anew.
+    pub fn step_until(&mut self, until: Instant) -> Result<Option<StepLog>> {
+        self.proceed(None, Some(until))
+    }
+
+    /// Puts the tuner under a request to end, as [`Tuner::cancel_with`](crate::tuner::Tuner::cancel_with) does.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.machine.cancel = cancel;
+    }
+
+    fn proceed(&mut self, settings: Option<Update>, until: Option<Instant>) -> Result<Option<StepLog>> {
         self.prepare_reference(None, |_, _| {})?;
         let began = Instant::now();
+        let mut underway = match self.underway.take() {
+            Some(underway) => underway,
+            None => self.begin(settings)?,
+        };
+        match self.parts(&mut underway, until) {
+            Ok(Some(norm)) => {
+                let log = self.machine.count(&underway, norm, began);
+                Ok(Some(StepLog { preference: PreferenceLog::from(&self.judge.metrics), ..log }))
+            }
+            Ok(None) => {
+                underway.spent += began.elapsed();
+                self.underway = Some(underway);
+                Ok(None)
+            }
+            Err(e) => {
+                // What was gathered is of no use any more.
+                self.machine.trainer.zero_grad()?;
+                Err(e)
+            }
+        }
+    }
+
+    /// Loads an update's examples, and weighs what all of them together decide.
+    fn begin(&mut self, settings: Option<Update>) -> Result<Underway> {
+        let settings = settings.unwrap_or_else(|| self.machine.options.update(self.machine.progress.step, self.total_steps()));
         let next = self.load_update()?;
-        let (norm, loss) = self.update(settings)?;
-        let seconds = began.elapsed().as_secs_f64();
         let (tokens, targets) = (self.loaded.tokens() + self.mismatched.tokens(), self.loaded.targets());
-        let progress = &mut self.machine.progress;
-        progress.step += 1;
-        progress.position = next;
-        progress.seconds += seconds;
-        Ok(StepLog {
-            step: progress.step,
-            loss,
-            grad_norm: norm,
-            learning_rate: settings.rate,
-            target_tokens: targets,
-            tokens_per_second: tokens as f64 / seconds.max(1e-9),
-            seconds: progress.seconds,
-            preference: PreferenceLog::from(&self.judge.metrics),
-            ..StepLog::default()
-        })
+        self.weigh()?;
+        Ok(Underway { settings, next, done: 0, loss: 0.0, targets, tokens, spent: Duration::ZERO })
+    }
+
+    /// Does parts of an update: the gradients' norm once it is whole and done, `None` if the time is up before.
+    fn parts(&mut self, underway: &mut Underway, until: Option<Instant>) -> Result<Option<f32>> {
+        let mut done = 0;
+        while underway.done < self.loaded.sets.len() {
+            if !self.pace.fits(until, done) {
+                return Ok(None);
+            }
+            let part = Instant::now();
+            self.gather(underway.done)?;
+            self.pace.took(part.elapsed());
+            (underway.done, done) = (underway.done + 1, done + 1);
+        }
+        self.judge.finish(|i| self.train.record(i));
+        underway.loss = self.judge.loss;
+        self.machine.apply(&underway.settings).map(Some)
+    }
+
+    /// An update that was stopped midway is forgotten: something else needs its place.
+    fn abandon(&mut self) -> Result<()> {
+        if self.underway.take().is_some() {
+            self.machine.trainer.zero_grad()?;
+        }
+        Ok(())
     }
 
     /// Reads the groups of the next update into micro-batches, and returns where the data stands behind them.
@@ -389,20 +455,8 @@ impl PreferenceTuner {
         Ok(next)
     }
 
-    /// Forward, backward and AdamW over what is loaded: (norm, loss).
-    fn update(&mut self, settings: &Update) -> Result<(f32, f64)> {
-        let loss = match self.backward() {
-            Err(Error::Core(attune_core::Error::NotFinite { what })) => {
-                self.machine.trainer.zero_grad()?;
-                return Err(self.machine.diverged(what));
-            }
-            other => other?,
-        };
-        Ok((self.machine.apply(settings)?, loss))
-    }
-
-    /// Gathers the gradients of what is loaded; returns the loss.
-    fn backward(&mut self) -> Result<f64> {
+    /// Begins to judge what is loaded: for KTO, by its divergence over the whole update.
+    fn weigh(&mut self) -> Result<()> {
         let (m, judge, loaded) = (&mut self.machine, &mut self.judge, &self.loaded);
         let references = self.references.as_ref().map(|r| &r.train);
         judge.start(Total { examples: loaded.groups.len(), tokens: self.likelihood_tokens });
@@ -415,35 +469,57 @@ impl PreferenceTuner {
             }
             judge.mismatched(groups, |i| references.map_or(0.0, |r| r.mismatched(i)));
         }
-        if divergence(&self.method) {
-            judge.weigh()?;
+        match if divergence(&self.method) { judge.weigh() } else { Ok(()) } {
+            Err(Error::Core(attune_core::Error::NotFinite { what })) => Err(self.machine.diverged(what)),
+            other => other,
         }
-        for set in &loaded.sets {
-            let groups = loaded.groups.get(set.groups.clone()).unwrap_or_default();
-            let micros = loaded.micros().get(set.micros.clone()).unwrap_or_default();
-            // One that is spread over several is scored before, since its coefficients need all of it; with dropout by the same pass as after.
-            let (whole, dropout) = (micros.len() == 1, m.options.dropout > 0.0);
-            judge.begin(groups);
-            for (micro, at) in micros.iter().zip(set.micros.clone()) {
-                if whole || dropout {
-                    m.forward(Trunk::Compute, micro, m.dropout_seed(at))?;
-                } else {
-                    m.score(Trunk::Compute, micro)?;
-                }
-                judge.gather(micro, &m.logprobs);
-            }
-            judge.judge(groups, |i, k| references.map_or(0.0, |r| r.of(i, k)))?;
-            let mut member = 0;
-            for (micro, at) in micros.iter().zip(set.micros.clone()) {
-                if !whole {
-                    m.forward(Trunk::Compute, micro, m.dropout_seed(at))?;
-                }
-                member = judge.fill(micro, member, &mut m.coef);
-                m.backward(micro.targets())?;
-            }
+    }
+
+    /// Gathers the gradients of a set of micro-batches.
+    fn gather(&mut self, set: usize) -> Result<()> {
+        match self.gather_set(set) {
+            Err(Error::Core(attune_core::Error::NotFinite { what })) => Err(self.machine.diverged(what)),
+            other => other,
         }
-        judge.finish(|i| self.train.record(i));
-        Ok(judge.loss)
+    }
+
+    fn gather_set(&mut self, set: usize) -> Result<()> {
+        let (m, judge, loaded) = (&mut self.machine, &mut self.judge, &self.loaded);
+        let references = self.references.as_ref().map(|r| &r.train);
+        let Some(set) = loaded.sets.get(set) else { return Ok(()) };
+        let groups = loaded.groups.get(set.groups.clone()).unwrap_or_default();
+        let micros = loaded.micros().get(set.micros.clone()).unwrap_or_default();
+        // One that is spread over several is scored before, since its coefficients need all of it; with dropout by the same pass as after.
+        let (whole, dropout) = (micros.len() == 1, m.options.dropout > 0.0);
+        judge.begin(groups);
+        for (micro, at) in micros.iter().zip(set.micros.clone()) {
+            if whole || dropout {
+                m.forward(Trunk::Compute, micro, m.dropout_seed(at))?;
+            } else {
+                m.score(Trunk::Compute, micro)?;
+            }
+            judge.gather(micro, &m.logprobs);
+        }
+        judge.judge(groups, |i, k| references.map_or(0.0, |r| r.of(i, k)))?;
+        let mut member = 0;
+        for (micro, at) in micros.iter().zip(set.micros.clone()) {
+            if !whole {
+                m.forward(Trunk::Compute, micro, m.dropout_seed(at))?;
+            }
+            member = judge.fill(micro, member, &mut m.coef);
+            m.backward(micro.targets())?;
+        }
+        Ok(())
+    }
+
+    /// Gathers the gradients of all that is loaded; returns the loss.
+    fn backward(&mut self) -> Result<f64> {
+        self.weigh()?;
+        for set in 0..self.loaded.sets.len() {
+            self.gather(set)?;
+        }
+        self.judge.finish(|i| self.train.record(i));
+        Ok(self.judge.loss)
     }
 
     /// Repeats the update of the last [`step`](Self::step) on the groups that are loaded already: the hot path alone, which allocates nothing.
@@ -451,8 +527,11 @@ impl PreferenceTuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn repeat_update(&mut self) -> Result<f64> {
+        self.abandon()?;
         let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
-        Ok(self.update(&settings)?.1)
+        let loss = self.backward()?;
+        self.machine.apply(&settings)?;
+        Ok(loss)
     }
 
     /// Loss and gradients of the next update's examples, in the adapter's layout, without updating: what tests compare.
@@ -461,6 +540,7 @@ impl PreferenceTuner {
     /// As [`step`](Self::step).
     pub fn gradients(&mut self) -> Result<(f64, Vec<f32>)> {
         self.prepare_reference(None, |_, _| {})?;
+        self.abandon()?;
         self.load_update()?;
         let loss = self.backward()?;
         Ok((loss, self.machine.take_gradients()?))
@@ -474,6 +554,7 @@ impl PreferenceTuner {
     /// [`Error::Diverged`]; a data file that has changed.
     pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
         self.prepare_reference(None, |_, _| {})?;
+        self.abandon()?;
         let step = self.machine.progress.step;
         let guard = match &self.held_out.guard {
             Some(guard) => Some(score_all(&mut self.machine, None, guard, self.loaded.room(), &mut |_, _, _| Ok(()))?),
@@ -562,6 +643,7 @@ impl PreferenceTuner {
     pub fn restore(&mut self, saved: Saved) -> Result<()> {
         // With the parameters that tuning started from, which are gone then.
         self.prepare_reference(None, |_, _| {})?;
+        self.abandon()?;
         let config = self.decisive_options();
         self.machine.restore(saved, &config)
     }

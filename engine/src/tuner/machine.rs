@@ -1,7 +1,8 @@
 //! What every way of tuning has in common: a trainer with its adapter, the schedule, the best so far, and the way to a checkpoint and back.
 
-use super::{MicroBatch, Progress, TuneOptions};
+use super::{MicroBatch, Progress, StepLog, TuneOptions, Underway};
 use crate::adapter::{Adapter, Info};
+use crate::cancel::Cancel;
 use crate::checkpoint::{self, Best, Saved, State};
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -14,6 +15,9 @@ use attune_core::trainer::{Trainer, Trunk, Update};
 use attune_cpu::CpuTarget;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// A trainer, what it was planned by, and where the run stands.
 pub(crate) struct Machine {
@@ -30,6 +34,9 @@ pub(crate) struct Machine {
     pub(crate) best: Vec<f32>,
     /// The optimiser's state on its way to a checkpoint.
     state: Vec<u8>,
+    /// Ends passes that are under way; what they have gathered does not count then.
+    pub(crate) cancel: Cancel,
+    stop: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -75,7 +82,6 @@ impl Machine {
         let micro = layout.request.tokens;
         Ok(Machine {
             model: model.clone(),
-            trainer,
             plan: planned.plan,
             progress: Progress::default(),
             logprobs: vec![0.0; micro],
@@ -83,6 +89,9 @@ impl Machine {
             best: if keeps_best { copy.clone() } else { Vec::new() },
             copy,
             state: Vec::new(),
+            cancel: Cancel::new(),
+            stop: trainer.target().executor().stop().clone(),
+            trainer,
             options,
         })
     }
@@ -123,18 +132,21 @@ impl Machine {
 
     /// Log-probabilities of a micro-batch's targets into [`logprobs`](Self::logprobs), with what the backward pass needs kept.
     pub(crate) fn forward(&mut self, trunk: Trunk<'_>, micro: &MicroBatch, seed: u64) -> attune_core::Result<usize> {
+        let _watch = self.cancel.watch(&self.stop);
         let logprobs = &mut self.logprobs[..micro.targets()];
         self.trainer.forward_from(trunk, &self.model.core(), &micro.batch(), seed, logprobs)
     }
 
     /// The same without; returns how many targets were the likeliest token.
     pub(crate) fn score(&mut self, trunk: Trunk<'_>, micro: &MicroBatch) -> attune_core::Result<usize> {
+        let _watch = self.cancel.watch(&self.stop);
         let logprobs = &mut self.logprobs[..micro.targets()];
         self.trainer.score_from(trunk, &self.model.core(), &micro.batch(), logprobs)
     }
 
     /// Adds the gradients of the pass before, by the first `targets` of [`coef`](Self::coef).
     pub(crate) fn backward(&mut self, targets: usize) -> attune_core::Result<()> {
+        let _watch = self.cancel.watch(&self.stop);
         self.trainer.backward(&self.model.core(), &self.coef[..targets])
     }
 
@@ -143,6 +155,25 @@ impl Machine {
         match self.trainer.update(settings) {
             Err(attune_core::Error::NotFinite { what }) => Err(self.diverged(what)),
             other => Ok(other?),
+        }
+    }
+
+    /// Counts an update that is whole.
+    pub(crate) fn count(&mut self, whole: &Underway, norm: f32, began: Instant) -> StepLog {
+        let seconds = (whole.spent + began.elapsed()).as_secs_f64();
+        let progress = &mut self.progress;
+        progress.step += 1;
+        progress.position = whole.next;
+        progress.seconds += seconds;
+        StepLog {
+            step: progress.step,
+            loss: whole.loss,
+            grad_norm: norm,
+            learning_rate: whole.settings.rate,
+            target_tokens: whole.targets,
+            tokens_per_second: whole.tokens as f64 / seconds.max(1e-9),
+            seconds: progress.seconds,
+            ..StepLog::default()
         }
     }
 

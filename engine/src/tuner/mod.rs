@@ -10,6 +10,7 @@ mod machine;
 mod options;
 mod rows;
 mod trunk;
+mod underway;
 
 pub use batch::MicroBatch;
 pub use examples::{Examples, Skipped};
@@ -20,8 +21,10 @@ pub use trunk::TrunkStats;
 pub(crate) use machine::{Machine, trainer};
 pub(crate) use options::vocab_chunk;
 pub(crate) use rows::Rows;
+pub(crate) use underway::{Pace, Underway};
 
 use crate::adapter::Adapter;
+use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -31,7 +34,7 @@ use attune_core::objective::cross_entropy;
 use attune_core::trainer::{Trunk, Update};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trunk::TrunkCache;
 
 /// What a model makes of a data set.
@@ -81,6 +84,8 @@ pub struct Tuner {
     rows: Rows,
     batches: Vec<MicroBatch>,
     trunk: Option<TrunkCache>,
+    underway: Option<Underway>,
+    pace: Pace,
 }
 
 impl Tuner {
@@ -100,7 +105,7 @@ impl Tuner {
         let count = options.gradient_accumulation.max(rows.most_micro_batches(micro, options.max_length));
         let batches = (0..count).map(|_| MicroBatch::with_capacity(micro.min(options.update_tokens()))).collect();
         let machine = Machine::new(model, options, planned, start, eval.is_some())?;
-        Ok(Tuner { machine, rows, batches, trunk: None, train, eval })
+        Ok(Tuner { machine, rows, batches, trunk: None, train, eval, underway: None, pace: Pace::default() })
     }
 
     /// Keeps the trunk's output of every example in this file, within the bytes that the options allow, and uses what is there already. Does nothing
@@ -197,25 +202,75 @@ impl Tuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
+        if let Some(underway) = &mut self.underway {
+            underway.settings = *settings;
+        }
+        loop {
+            if let Some(log) = self.proceed(Some(*settings), None)? {
+                return Ok(log);
+            }
+        }
+    }
+
+    /// Goes on with the update that is under way, or begins one: micro-batches until `until`, the first of them in any case. `None`: the time is up before the
+    /// update is whole; the next call goes on where this one stopped, with the same result. Another pass in between (an evaluation, say) begins it anew.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`attune_core::Error::Cancelled`]. After an error the update begins anew.
+    pub fn step_until(&mut self, until: Instant) -> Result<Option<StepLog>> {
+        self.proceed(None, Some(until))
+    }
+
+    /// Puts the tuner under a request to end, in place of the one before: a pass that is under way when it is asked ends within one piece of work, with
+    /// [`attune_core::Error::Cancelled`]. Parameters are then as after the last whole update.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.machine.cancel = cancel;
+    }
+
+    fn proceed(&mut self, settings: Option<Update>, until: Option<Instant>) -> Result<Option<StepLog>> {
         let began = Instant::now();
+        let underway = match self.underway.take() {
+            Some(underway) => underway,
+            None => self.begin(settings)?,
+        };
+        match self.parts(underway, began, until) {
+            Ok(Err(underway)) => {
+                self.underway = Some(underway);
+                Ok(None)
+            }
+            Ok(Ok(log)) => Ok(Some(log)),
+            Err(e) => {
+                // What was gathered is of no use any more.
+                self.machine.trainer.zero_grad()?;
+                Err(e)
+            }
+        }
+    }
+
+    /// Loads an update's examples.
+    fn begin(&mut self, settings: Option<Update>) -> Result<Underway> {
+        let settings = settings.unwrap_or_else(|| self.machine.options.update(self.machine.progress.step, self.total_steps()));
         let next = self.load_update()?;
-        let (norm, (loss, targets)) = self.update(settings)?;
-        let tokens: usize = self.batches.iter().map(MicroBatch::tokens).sum();
-        let seconds = began.elapsed().as_secs_f64();
-        let progress = &mut self.machine.progress;
-        progress.step += 1;
-        progress.position = next;
-        progress.seconds += seconds;
-        Ok(StepLog {
-            step: progress.step,
-            loss,
-            grad_norm: norm,
-            learning_rate: settings.rate,
-            target_tokens: targets,
-            tokens_per_second: tokens as f64 / seconds.max(1e-9),
-            seconds: progress.seconds,
-            ..StepLog::default()
-        })
+        let sum = |of: fn(&MicroBatch) -> usize| self.batches.iter().map(of).sum();
+        let (targets, tokens) = (sum(MicroBatch::targets), sum(MicroBatch::tokens));
+        Ok(Underway { settings, next, done: 0, loss: 0.0, targets, tokens, spent: Duration::ZERO })
+    }
+
+    /// Does parts of an update until it is whole, and then it is counted, or until the time is up.
+    fn parts(&mut self, mut underway: Underway, began: Instant, until: Option<Instant>) -> Result<std::result::Result<StepLog, Underway>> {
+        let mut done = 0;
+        while underway.done < self.batches.len() {
+            if !self.pace.fits(until, done) {
+                underway.spent += began.elapsed();
+                return Ok(Err(underway));
+            }
+            let part = Instant::now();
+            underway.loss += self.gather(underway.done, underway.targets)?;
+            self.pace.took(part.elapsed());
+            (underway.done, done) = (underway.done + 1, done + 1);
+        }
+        let norm = self.machine.apply(&underway.settings)?;
+        Ok(Ok(self.machine.count(&underway, norm, began)))
     }
 
     /// Reads the examples of the next update into the micro-batches, and returns where the data stands behind them.
@@ -240,22 +295,26 @@ impl Tuner {
         Ok(next)
     }
 
-    /// Forward, backward and AdamW over the loaded micro-batches: (norm, (loss, targets)).
-    fn update(&mut self, settings: &Update) -> Result<(f32, (f64, usize))> {
+    /// Forward and backward over a loaded micro-batch; returns its part of the loss over `total` targets.
+    fn gather(&mut self, i: usize, total: usize) -> Result<f64> {
         let m = &mut self.machine;
-        let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
-        let mut loss = 0.0;
-        for (i, micro) in self.batches.iter().enumerate().filter(|(_, micro)| micro.targets() > 0) {
-            let (n, seed) = (micro.targets(), m.dropout_seed(i));
-            with_trunk(self.trunk.as_mut(), micro, |trunk| m.forward(trunk, micro, seed))?;
-            loss += cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
-            if !loss.is_finite() {
-                m.trainer.zero_grad()?;
-                return Err(m.diverged("the loss"));
-            }
-            m.backward(n)?;
+        let Some(micro) = self.batches.get(i).filter(|micro| micro.targets() > 0) else { return Ok(0.0) };
+        let (n, seed) = (micro.targets(), m.dropout_seed(i));
+        with_trunk(self.trunk.as_mut(), micro, |trunk| m.forward(trunk, micro, seed))?;
+        let loss = cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
+        if !loss.is_finite() {
+            return Err(m.diverged("the loss"));
         }
-        Ok((m.apply(settings)?, (loss, total)))
+        m.backward(n)?;
+        Ok(loss)
+    }
+
+    /// An update that was stopped midway is forgotten: something else needs its place.
+    fn abandon(&mut self) -> Result<()> {
+        if self.underway.take().is_some() {
+            self.machine.trainer.zero_grad()?;
+        }
+        Ok(())
     }
 
     /// Repeats the update of the last [`step`](Self::step) on the examples that are loaded already: the hot path alone, which allocates nothing.
@@ -263,8 +322,15 @@ impl Tuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn repeat_update(&mut self) -> Result<f64> {
+        self.abandon()?;
         let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
-        Ok(self.update(&settings)?.1.0)
+        let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
+        let mut loss = 0.0;
+        for i in 0..self.batches.len() {
+            loss += self.gather(i, total)?;
+        }
+        self.machine.apply(&settings)?;
+        Ok(loss)
     }
 
     /// Evaluates the held-out data and remembers the adapter if it is the best so far. `None` where there is none.
@@ -272,6 +338,7 @@ impl Tuner {
     /// # Errors
     /// [`Error::Diverged`]; a data file that has changed.
     pub fn evaluate(&mut self) -> Result<Option<EvalLog>> {
+        self.abandon()?;
         let Some(eval) = &self.eval else { return Ok(None) };
         let evaluation = score_all(&mut self.machine, self.trunk.as_mut(), eval, &mut self.batches, &mut |_, _, _| Ok(()))?;
         let step = self.machine.progress.step;
@@ -303,6 +370,7 @@ impl Tuner {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn gradients(&mut self) -> Result<(f64, Vec<f32>)> {
+        self.abandon()?;
         self.load_update()?;
         let m = &mut self.machine;
         let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
@@ -330,6 +398,7 @@ impl Tuner {
     /// # Errors
     /// One of another run, by the option that differs; a damaged one.
     pub fn restore(&mut self, saved: Saved) -> Result<()> {
+        self.abandon()?;
         let config = self.machine.decisive_options(self.train.len());
         self.machine.restore(saved, &config)
     }

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use attune_core::arena::{ALIGN, Arena, Region};
 use attune_core::target::host::Host;
 use attune_core::target::split::Executor;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// A processor's target; made by [`target()`].
@@ -46,6 +47,7 @@ pub struct Cpu {
     precision: Precision,
     isa: Isa,
     memories: Mutex<Memories>,
+    stop: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -73,6 +75,13 @@ impl Cpu {
         self.isa
     }
 
+    /// Once it is set, from whatever thread, operations leave out the pieces that have not begun, and the pass ends with
+    /// [`Cancelled`](attune_core::Error::Cancelled). Whoever sets it takes it back when the pass is over.
+    #[must_use]
+    pub fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
     fn memories<R>(&self, f: impl FnOnce(&mut Memories) -> R) -> R {
         f(&mut self.memories.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -80,7 +89,15 @@ impl Cpu {
 
 impl Executor for Cpu {
     fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
-        self.pool.run(pieces, work);
+        self.pool.run(pieces, &|piece| {
+            if !self.stopped() {
+                work(piece);
+            }
+        });
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn hold(&self, on: bool) {
@@ -122,7 +139,7 @@ pub fn target_on(pool: Arc<Pool>, precision: Precision, weights: Option<WeightBy
 /// [`Error::OutOfMemory`].
 pub fn target_as(isa: Isa, pool: Arc<Pool>, precision: Precision, weights: Option<WeightBytes>) -> Result<CpuTarget, Error> {
     let isa = if isa.available() { isa } else { Isa::Scalar };
-    let cpu = Cpu { pool, precision, isa, memories: Mutex::default() };
+    let cpu = Cpu { pool, precision, isa, memories: Mutex::default(), stop: Arc::default() };
     let mut target = Host::new(Arena::default(), cpu);
     let Some(weights) = weights else { return Ok(target) };
     let bytes: &[u8] = (*weights).as_ref();
