@@ -62,15 +62,48 @@ impl Model {
         if length.is_dir() {
             return Err(Error::io(path)(std::io::Error::other("expected a GGUF file, found a folder")));
         }
-        if length.len() == 0 {
-            return Err(Error::io(path)(std::io::Error::other("expected a GGUF file, found an empty one")));
+        let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+        Self::open_file(&name, &file, 0, length.len())
+    }
+
+    /// The same for `length` bytes from `offset` on of a file that is open already: an archive's part, a descriptor that another program gave. The file may be
+    /// closed then. A part that does not begin at a multiple of 64 bytes in memory is read into memory once; others are mapped.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_file(name: &str, file: &std::fs::File, offset: u64, length: u64) -> Result<Model> {
+        let all = file.metadata().map_err(Error::io(name))?.len();
+        let wrong = |found: String| Error::io(name)(std::io::Error::other(format!("expected a GGUF file, found {found}")));
+        if length == 0 {
+            return Err(wrong("an empty one".into()));
         }
+        // Beyond the end of a file a map has no pages, and reading them kills the process.
+        if offset.checked_add(length).is_none_or(|end| end > all) {
+            return Err(wrong(format!("{all} bytes, of which {length} from {offset} on were asked for")));
+        }
+        let bytes = usize::try_from(length).map_err(|_| wrong(format!("{length} bytes, more than can be mapped")))?;
         #[allow(unsafe_code)]
         // SAFETY: the map is private and read-only. That nobody truncates or rewrites the file meanwhile is the caller's part, as with every
         // program that maps its models; the documentation of `open` cannot check it.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        Self::load(name, Arc::new(map))
+        let map = unsafe { memmap2::MmapOptions::new().offset(offset).len(bytes).map(file) }.map_err(Error::io(name))?;
+        if map.as_ptr().addr().is_multiple_of(attune_core::arena::ALIGN) {
+            return Self::load(name.into(), Arc::new(map));
+        }
+        Self::read(name, bytes, |to| {
+            to.copy_from_slice(&map);
+            Ok(())
+        })
+    }
+
+    /// The same for bytes that come from elsewhere: an encrypted store, an archive that unpacks them. `fill` gets memory for all of them, and fills it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and what `fill` returns.
+    pub fn read(name: &str, length: usize, fill: impl FnOnce(&mut [u8]) -> std::io::Result<()>) -> Result<Model> {
+        let mut memory = memmap2::MmapMut::map_anon(length.max(1)).map_err(Error::io(name))?;
+        fill(memory.get_mut(..length).unwrap_or_default()).map_err(Error::io(name))?;
+        let map = memory.make_read_only().map_err(Error::io(name))?;
+        Self::load(name.into(), Arc::new(map))
     }
 
     /// The same for a file's bytes in memory. Bytes that start at a multiple of 64 are used where they are, others are copied by each session.

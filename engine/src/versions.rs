@@ -77,6 +77,17 @@ pub fn rollback(run: &Path, to: Option<u64>) -> Result<Rollback> {
     Ok(Rollback { restored, kept_as })
 }
 
+/// Makes an adapter the run's own; the one before becomes a version, whose number is given.
+///
+/// # Errors
+/// What the file system says; the adapter is then as it was.
+pub fn commit(run: &Path, adapter: &Adapter) -> Result<Option<u64>> {
+    fs::create_dir_all(run).map_err(Error::io(run))?;
+    let kept = keep(run)?;
+    adapter.save(&run.join(RUN_FILE))?;
+    Ok(kept)
+}
+
 /// Makes a version of the run's adapter, where there is one; it stays in its place too.
 pub(crate) fn keep(run: &Path) -> Result<Option<u64>> {
     let file = run.join(RUN_FILE);

@@ -15,7 +15,7 @@ pub(crate) trait Object: Sized + Send + 'static {
     /// The incomplete type in C.
     type Handle;
     /// What can be reached while a call is at work on it.
-    type Aside: Send + Sync + Default;
+    type Aside: Send + Sync;
     /// Its type's number, which begins at 1.
     const KIND: usize;
     /// What it is called in messages.
@@ -50,7 +50,7 @@ impl<T: Object> Table<T> {
 }
 
 /// Puts an object into its table and gives its handle.
-pub(crate) fn insert<T: Object>(object: T) -> *mut T::Handle {
+pub(crate) fn insert<T: Object<Aside: Default>>(object: T) -> *mut T::Handle {
     insert_with(object, T::Aside::default())
 }
 

@@ -77,7 +77,7 @@ impl Examples {
 
 impl Examples {
     /// The same lines in memory, for a run.
-    pub(crate) fn lines(&self) -> Result<Vec<u8>, Error> {
+    pub fn lines(&self) -> Result<Vec<u8>, Error> {
         let text = (0..self.len()).any(|index| !self.is_ids(index));
         let mut lines = Vec::new();
         for index in (0..self.len()).filter(|&index| !(text && self.is_ids(index))) {

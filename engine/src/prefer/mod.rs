@@ -469,10 +469,13 @@ impl PreferenceTuner {
             }
             judge.mismatched(groups, |i| references.map_or(0.0, |r| r.mismatched(i)));
         }
-        match if divergence(&self.method) { judge.weigh() } else { Ok(()) } {
-            Err(Error::Core(attune_core::Error::NotFinite { what })) => Err(self.machine.diverged(what)),
-            other => other,
+        if divergence(&self.method) {
+            match judge.weigh() {
+                Err(attune_core::Error::NotFinite { what }) => return Err(self.machine.diverged(what)),
+                other => other?,
+            }
         }
+        Ok(())
     }
 
     /// Gathers the gradients of a set of micro-batches.

@@ -506,6 +506,11 @@ impl Scorer {
         &self.machine.plan
     }
 
+    /// Puts the scorer under a request to end, as [`Tuner::cancel_with`] does.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.machine.cancel = cancel;
+    }
+
     /// Multiplies the adapter's own scale; 0 switches it off. Without an adapter nothing changes.
     pub fn scale_adapter(&mut self, scale: f32) {
         if self.adapted {
