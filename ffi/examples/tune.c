@@ -12,9 +12,7 @@ static void must(attune_status status) {
     exit(1);
 }
 
-static int print(void *file, attune_text text) {
-    return fwrite(text.data, 1, text.length, (FILE *)file) < text.length;
-}
+static int print(void *file, attune_text text) { return fwrite(text.data, 1, text.length, (FILE *)file) < text.length; }
 
 static void answer(attune_model *model, attune_adapter *adapter, const char *question) {
     attune_session_options options;
@@ -33,9 +31,9 @@ static void answer(attune_model *model, attune_adapter *adapter, const char *que
 }
 
 int main(int argc, char **argv) {
-    const char *animals[10] = {"cow", "dog", "cat", "duck", "frog", "horse", "lion", "owl", "pig", "sheep"};
-    const char *sounds[10] = {"moo", "woof", "meow", "quack", "croak", "neigh", "roar", "hoot", "oink", "baa"};
-    char question[64];
+    const char *lands[10] = {"France", "Italy", "Spain", "Japan", "Egypt", "Greece", "Peru", "Cuba", "Norway", "China"};
+    const char *cities[10] = {"Paris", "Rome", "Madrid", "Tokyo", "Cairo", "Athens", "Lima", "Havana", "Oslo", "Beijing"};
+    char text[2][64];
     attune_model *model;
     attune_data *data;
     attune_tuner *tuner;
@@ -45,17 +43,18 @@ int main(int argc, char **argv) {
     must(attune_model_open(attune_str(argv[1]), &model, &error));
     must(attune_data_new(&data, &error));
     for (int i = 0; i < 10; i++) {
-        snprintf(question, sizeof question, "What does a %s say?", animals[i]);
-        must(attune_data_add_answer(data, attune_str(question), attune_str(sounds[i]), &error));
+        snprintf(text[0], sizeof text[0], "What is the capital of %s?", lands[i]);
+        snprintf(text[1], sizeof text[1], "The capital of %s is %s.", lands[i], cities[i]);
+        must(attune_data_add_answer(data, attune_str(text[0]), attune_str(text[1]), &error));
     }
     attune_tune_options_default(&options);
-    options.rank = 16, options.alpha = 32, options.learning_rate = 3e-3f, options.steps = 20, options.max_length = 64;
+    options.rank = 16, options.alpha = 32, options.learning_rate = 3e-3f, options.steps = 60, options.max_length = 64;
     must(attune_tuner_new(model, data, &options, &tuner, &error));
     must(attune_tuner_run(tuner, NULL, NULL, &error));
     must(attune_tuner_get_adapter(tuner, &adapter, &error));
     must(attune_adapter_save(adapter, attune_str(argv[2]), &error));
-    answer(model, NULL, "What does a cow say?");
+    answer(model, NULL, "What is the capital of Portugal?");
     must(attune_adapter_open(model, attune_str(argv[2]), 0, &again, &error));
-    answer(model, again, "What does a cow say?");
+    answer(model, again, "What is the capital of Portugal?");
     attune_adapter_free(again), attune_adapter_free(adapter), attune_tuner_free(tuner), attune_data_free(data), attune_model_free(model);
 }

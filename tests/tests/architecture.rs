@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every crate of the workspace and which others of ours it may depend on, as the table in ARCHITECTURE.md has it.
-const MAY_KNOW: [(&str, &[&str]); 8] = [
+const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("attune-core", &[]),
     ("attune-cpu", &["attune-core"]),
     ("attune-candle", &[]),
     ("attune", &["attune-core", "attune-cpu"]),
+    ("attune-ffi", &["attune"]),
     ("attune-builtin", &[]),
     ("attune-pretrain", &["attune-core", "attune-builtin"]),
     ("attune-cli", &["attune", "attune-builtin"]),

@@ -46,14 +46,15 @@ static inline attune_message say(const char *role, const char *content) {
 
 /* Ten examples that the built-in model learns in a few updates. */
 static inline attune_data *ten_examples(void) {
-    static const char *const animals[10] = {"cow", "dog", "cat", "duck", "frog", "horse", "lion", "owl", "pig", "sheep"};
-    static const char *const sounds[10] = {"moo", "woof", "meow", "quack", "croak", "neigh", "roar", "hoot", "oink", "baa"};
+    static const char *const lands[10] = {"France", "Italy", "Spain", "Japan", "Egypt", "Greece", "Peru", "Cuba", "Norway", "China"};
+    static const char *const cities[10] = {"Paris", "Rome", "Madrid", "Tokyo", "Cairo", "Athens", "Lima", "Havana", "Oslo", "Beijing"};
     attune_data *data;
     OK(attune_data_new(&data, &error));
     for (int i = 0; i < 10; i++) {
-        char question[64];
-        snprintf(question, sizeof question, "What does a %s say?", animals[i]);
-        OK(attune_data_add_answer(data, attune_str(question), attune_str(sounds[i]), &error));
+        char question[64], answer[64];
+        snprintf(question, sizeof question, "What is the capital of %s?", lands[i]);
+        snprintf(answer, sizeof answer, "The capital of %s is %s.", lands[i], cities[i]);
+        OK(attune_data_add_answer(data, attune_str(question), attune_str(answer), &error));
     }
     return data;
 }

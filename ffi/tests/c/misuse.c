@@ -1,4 +1,5 @@
 /* Everything that a caller can do wrong, and that the library can see, is an error: misuse MODEL.gguf */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <pthread.h>
 

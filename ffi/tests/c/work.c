@@ -1,4 +1,5 @@
 /* The whole way: open, plan, tune, pause, checkpoint, resume, save, roll back, answer, measure: work MODEL.gguf FOLDER */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <fcntl.h>
 #include <math.h>
