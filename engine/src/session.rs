@@ -4,10 +4,11 @@ use crate::adapter::Adapter;
 use crate::cancel::Cancel;
 use crate::data::Message;
 use crate::error::{Error, Result};
+use crate::memory::{self, Given};
 use crate::model::Model;
 use crate::plan::{self, Plan};
 use crate::tokenizer::Special;
-use attune_core::arena::Region;
+use attune_core::arena::{ALIGN, Region};
 use attune_core::decoder::Decoder;
 use attune_core::sampler::Sampling;
 use attune_core::target::{Store, Target};
@@ -85,6 +86,11 @@ impl SessionOptions {
             self.adapter_bytes += adapter.params.len() * 4;
         }
         self
+    }
+
+    /// Bytes of adapters in the caller's memory, where each begins at a multiple of [`ALIGN`].
+    fn adapter_room(&self) -> usize {
+        if self.adapter_bytes == 0 { 0 } else { self.adapter_bytes.saturating_add(Region::MAX_ADAPTERS * ALIGN) }
     }
 
     pub(crate) fn context_for(&self, model: usize) -> usize {
@@ -167,6 +173,8 @@ pub struct Session {
     draws: u64,
     cancel: Cancel,
     stop: Arc<AtomicBool>,
+    /// What is left of the caller's memory; adapters go there.
+    given: Option<Given>,
 }
 
 impl Session {
@@ -175,12 +183,37 @@ impl Session {
     /// # Errors
     /// [`attune_core::Error::OverBudget`], and what the system does not give.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session> {
+        Self::build(model, options, None)
+    }
+
+    /// As [`new`](Self::new), with keys and values, scratch and adapters in the caller's memory: [`bytes_of`](Self::bytes_of) many.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`attune_core::Error::TooSmall`].
+    pub fn new_in(model: &Model, options: &SessionOptions, memory: Given) -> Result<Session> {
+        Self::build(model, options, Some(memory))
+    }
+
+    /// Bytes that [`new_in`](Self::new_in) needs: the regions of the plan, and the options' adapters.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn bytes_of(model: &Model, options: &SessionOptions) -> Result<u64> {
+        let totals = plan::decode(model, options)?.layout.totals;
+        Ok(Given::needs(&[totals.cache, totals.work, options.adapter_room()]))
+    }
+
+    fn build(model: &Model, options: &SessionOptions, mut given: Option<Given>) -> Result<Session> {
         let planned = plan::decode(model, options)?;
+        if let Some(given) = &given {
+            let totals = planned.layout.totals;
+            given.check(&[totals.cache, totals.work, options.adapter_room()])?;
+        }
         let cpu = attune_cpu::Options { threads: options.threads, precision: options.precision };
         let mut target = attune_cpu::target(cpu, Some(model.weight_bytes()))?;
         let totals = planned.layout.totals;
-        attune_cpu::take(&mut target, Region::CACHE, totals.cache)?;
-        attune_cpu::take(&mut target, Region::WORK, totals.work)?;
+        memory::take(given.as_mut(), &mut target, Region::CACHE, totals.cache)?;
+        memory::take(given.as_mut(), &mut target, Region::WORK, totals.work)?;
         let vocab = model.spec().vocab;
         let context = planned.layout.request.context;
         let stop = target.executor().stop().clone();
@@ -195,6 +228,7 @@ impl Session {
             draws: 0,
             cancel: Cancel::new(),
             stop,
+            given,
         })
     }
 
@@ -231,7 +265,7 @@ impl Session {
             Region::adapter(index).ok_or_else(|| Error::option("--adapter", format!("at most {}", Region::MAX_ADAPTERS), index + 1))?;
         let bytes = adapter.params.len() * 4;
         let target = self.decoder.target();
-        attune_cpu::take(target, region, bytes)?;
+        memory::take(self.given.as_mut(), target, region, bytes)?;
         target.write(attune_core::arena::Buf { region, offset: 0, len: bytes }, bytemuck::cast_slice(&adapter.params))?;
         Ok(self.decoder.add_adapter(self.model.spec(), adapter.shape, scale)?)
     }

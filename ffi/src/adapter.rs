@@ -187,7 +187,12 @@ pub unsafe extern "C" fn attune_adapter_versions(
 /// Brings an earlier adapter of a folder back: `version`, or the newest for 0. The one that it replaces becomes a version too. `restored` (may be NULL) gets the
 /// number of the one that is back.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_adapter_rollback(folder: attune_text, version: u64, restored: *mut u64, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_adapter_rollback(
+    folder: attune_text,
+    version: u64,
+    restored: *mut u64,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let (folder, out) = (Path::new(c.text(folder, "folder")?), c.out_if(restored, "restored")?);
         let back = versions::rollback(folder, (version > 0).then_some(version))?;

@@ -8,7 +8,8 @@ use crate::status::{
     ATTUNE_ERROR_INTERNAL, ATTUNE_ERROR_NULL, ATTUNE_ERROR_STRUCT_SIZE, ATTUNE_ERROR_UTF8, ATTUNE_OK, Failure, Outcome, attune_status,
 };
 use crate::text::attune_text;
-use std::ffi::c_char;
+use attune::memory::Given;
+use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[cfg(not(panic = "unwind"))]
@@ -127,6 +128,16 @@ impl Caller {
         check_length::<T>(count, what)?;
         // SAFETY: as in `slice`, and the caller promises that nobody else has it meanwhile. Numbers alone are written, and none is read before.
         Ok(unsafe { std::slice::from_raw_parts_mut(to, count) })
+    }
+
+    /// Memory for an object, which the caller promises to leave alone until that is freed.
+    pub(crate) fn given(&self, memory: *mut c_void, size: usize) -> Outcome<Given> {
+        if memory.is_null() {
+            return Err(Failure::null("memory"));
+        }
+        check_length::<u8>(size, "size")?;
+        // SAFETY: the caller's promise, by the documentation of the functions that take memory.
+        Ok(unsafe { Given::new(memory.cast(), size)? })
     }
 
     /// A text that must be there.

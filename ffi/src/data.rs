@@ -55,10 +55,14 @@ object!(Gathered, attune_data, 4, "a set of examples", ());
 impl Gathered {
     fn add(&mut self, kind: Kind, line: &[u8], count: usize) -> Outcome {
         if self.file {
-            return Err(Failure::new(ATTUNE_ERROR_STATE, "expected a set that is gathered, found one of a file; make another with attune_data_new"));
+            return Err(Failure::new(
+                ATTUNE_ERROR_STATE,
+                "expected a set that is gathered, found one of a file; make another with attune_data_new",
+            ));
         }
         if let Some(other) = self.kind.filter(|&other| other != kind) {
-            let message = format_args!("expected {}, as the set holds already, found {}; make a set for each kind", other.name(), kind.name());
+            let message =
+                format_args!("expected {}, as the set holds already, found {}; make a set for each kind", other.name(), kind.name());
             return Err(Failure::new(ATTUNE_ERROR_STATE, message));
         }
         let full = |_| Failure::new(ATTUNE_ERROR_MEMORY, "no memory for one more example; write them into a file instead");

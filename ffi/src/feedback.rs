@@ -131,7 +131,12 @@ pub unsafe extern "C" fn attune_feedback_add_answer(
 
 /// Adds a thumb on an answer: one of `ATTUNE_THUMB_…`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_feedback_add_thumb(feedback: *mut attune_feedback, answer: u64, thumb: u32, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_feedback_add_thumb(
+    feedback: *mut attune_feedback,
+    answer: u64,
+    thumb: u32,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let thumb = match thumb {
             ATTUNE_THUMB_UP => Thumb::Up,
@@ -327,7 +332,11 @@ pub unsafe extern "C" fn attune_feedback_erase(
 
 /// Erases everything.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_feedback_erase_all(feedback: *mut attune_feedback, count: *mut u64, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_feedback_erase_all(
+    feedback: *mut attune_feedback,
+    count: *mut u64,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| erase(c, feedback, &Erase::All, count))
 }
 

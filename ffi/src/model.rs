@@ -26,8 +26,7 @@ pub(crate) fn of(model: *const attune_model) -> Outcome<Model> {
 }
 
 /// Reads `size` bytes from `offset` on into `buffer`, all of them; returns 0, or another number where that cannot be done.
-pub type attune_read_fn =
-    Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, buffer: *mut c_void, size: usize) -> i32>;
+pub type attune_read_fn = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, buffer: *mut c_void, size: usize) -> i32>;
 
 /// Called once, when the library no longer needs bytes that it was lent.
 pub type attune_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
@@ -140,14 +139,18 @@ pub unsafe extern "C" fn attune_model_open_reader(
     call!(error, |c: &Caller| {
         let (reader, name, out) = (c.input(reader)?, c.text(name, "name")?, c.out(model, "model")?);
         let read_at = reader.read_at.ok_or_else(|| Failure::null("reader.read_at"))?;
-        let length = usize::try_from(reader.length).map_err(|_| Failure::option("reader.length", "a size that fits memory", reader.length))?;
+        let length =
+            usize::try_from(reader.length).map_err(|_| Failure::option("reader.length", "a size that fits memory", reader.length))?;
         let opened = Model::read(name, length, |memory| {
             for (i, part) in memory.chunks_mut(PART).enumerate() {
                 let offset = i as u64 * PART as u64;
                 // SAFETY: the app's function, with room for as many bytes as it is asked for.
                 let said = unsafe { read_at(reader.user, offset, part.as_mut_ptr().cast(), part.len()) };
                 if said != 0 {
-                    return Err(std::io::Error::other(format!("reading {} bytes from {offset} on: the app's reader returned {said}", part.len())));
+                    return Err(std::io::Error::other(format!(
+                        "reading {} bytes from {offset} on: the app's reader returned {said}",
+                        part.len()
+                    )));
                 }
             }
             Ok(())
@@ -225,7 +228,11 @@ impl Drop for Lent {
 
 /// What a model is.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_model_get_info(model: *const attune_model, info: *mut attune_model_info, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_model_get_info(
+    model: *const attune_model,
+    info: *mut attune_model_info,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let (model, out) = (of(model)?, c.out_struct(info)?);
         let spec = model.spec();

@@ -120,7 +120,11 @@ pub unsafe extern "C" fn attune_plan_tuning(
 
 /// What a plan comes to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_plan_get_totals(plan: *const attune_plan, totals: *mut attune_plan_totals, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_plan_get_totals(
+    plan: *const attune_plan,
+    totals: *mut attune_plan_totals,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let out = c.out_struct(totals)?;
         with(plan, |plan| {

@@ -189,7 +189,8 @@ impl attune_session_options {
             prefill_batch: self.prefill_batch as usize,
             kv,
             max_rank: self.max_rank as usize,
-            adapter_bytes: usize::try_from(self.adapter_bytes).map_err(|_| Failure::option("adapter_bytes", "what memory can hold", self.adapter_bytes))?,
+            adapter_bytes: usize::try_from(self.adapter_bytes)
+                .map_err(|_| Failure::option("adapter_bytes", "what memory can hold", self.adapter_bytes))?,
             budget: (self.budget_bytes > 0).then_some(self.budget_bytes),
             threads: threads(self.threads, self.target)?,
             precision: precision(self.precision)?,
@@ -267,6 +268,44 @@ pub unsafe extern "C" fn attune_session_new(
     call!(error, |c: &Caller| {
         let (model, options, out) = (model::of(model)?, c.options(options)?.read()?, c.out(session, "session")?);
         let session = Session::new(&model, &options)?;
+        out.set(handle::insert(Conversation { session, last: None }));
+        Ok(())
+    })
+}
+
+/// Where memory that is given must start: at a multiple of so many bytes.
+pub const ATTUNE_ALIGNMENT: usize = 64;
+
+/// Bytes of memory that `attune_session_new_in` needs for these options.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn attune_session_size(
+    model: *const attune_model,
+    options: *const attune_session_options,
+    bytes: *mut u64,
+    error: *mut attune_error,
+) -> attune_status {
+    call!(error, |c: &Caller| {
+        let (model, options, out) = (model::of(model)?, c.options(options)?.read()?, c.out(bytes, "bytes")?);
+        out.set(Session::bytes_of(&model, &options)?);
+        Ok(())
+    })
+}
+
+/// As `attune_session_new`, with keys and values, scratch and adapters (`adapter_bytes` of the options) in memory of the caller's, which must start at a multiple
+/// of `ATTUNE_ALIGNMENT` and stay the session's alone until it is freed. Too little is `ATTUNE_ERROR_TOO_SMALL`, and `needed_bytes` would do. What the plan calls `host`
+/// is the library's own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn attune_session_new_in(
+    model: *const attune_model,
+    options: *const attune_session_options,
+    memory: *mut c_void,
+    size: usize,
+    session: *mut *mut attune_session,
+    error: *mut attune_error,
+) -> attune_status {
+    call!(error, |c: &Caller| {
+        let (model, options, out) = (model::of(model)?, c.options(options)?.read()?, c.out(session, "session")?);
+        let session = Session::new_in(&model, &options, c.given(memory, size)?)?;
         out.set(handle::insert(Conversation { session, last: None }));
         Ok(())
     })
@@ -420,7 +459,12 @@ pub unsafe extern "C" fn attune_session_add_adapter(
 
 /// Scales an adapter of a session; 0 switches it off, 1 on. Takes effect with the next token.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_session_scale_adapter(session: *mut attune_session, index: u32, scale: f32, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_session_scale_adapter(
+    session: *mut attune_session,
+    index: u32,
+    scale: f32,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |_: &Caller| {
         handle::with::<Conversation, _>(session, |conversation, ()| Ok(conversation.session.scale_adapter(index as usize, scale)?))
     })
@@ -439,7 +483,11 @@ pub unsafe extern "C" fn attune_session_reset(session: *mut attune_session, erro
 
 /// What a session has taken.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_session_get_plan(session: *mut attune_session, plan: *mut *mut attune_plan, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_session_get_plan(
+    session: *mut attune_session,
+    plan: *mut *mut attune_plan,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let out = c.out(plan, "plan")?;
         handle::with::<Conversation, _>(session, |conversation, ()| {

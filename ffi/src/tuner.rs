@@ -16,6 +16,7 @@ use attune::Model;
 use attune::adapter::Adapter;
 use attune::cancel::Cancel;
 use attune::data::Dataset;
+use attune::memory::Given;
 use attune::plan::Plan;
 use attune::prefer::{HeldOut, PreferenceExamples, PreferenceTuner};
 use attune::template::MaskOptions;
@@ -157,7 +158,15 @@ macro_rules! both {
 }
 
 impl Learner {
-    fn new(model: &Model, asked: &Asked, data: Arc<Dataset>, held_out: [Option<Arc<Dataset>>; 2], start: Option<&Adapter>, cancel: &Cancel) -> Outcome<Learner> {
+    fn new(
+        model: &Model,
+        asked: &Asked,
+        data: Arc<Dataset>,
+        held_out: [Option<Arc<Dataset>>; 2],
+        start: Option<&Adapter>,
+        cancel: &Cancel,
+        given: Option<Given>,
+    ) -> Outcome<Learner> {
         let [eval, guard] = held_out;
         let (options, length) = (&asked.tune, asked.tune.length_for(model.spec()));
         // Records that come after the request are not read, which leaves a set that is thrown away.
@@ -166,13 +175,13 @@ impl Learner {
         let learner = || -> attune::Result<Learner> {
             let Some(prefer) = &asked.prefer else {
                 let (train, eval) = (examples(data)?, eval.map(examples).transpose()?);
-                return Ok(Learner::Examples(Box::new(Tuner::new(model, train, eval, options, start)?)));
+                return Ok(Learner::Examples(Box::new(Tuner::new_in(model, train, eval, options, start, given)?)));
             };
             let method = prefer.method()?;
             let preferences = |data| PreferenceExamples::prepare(model, data, &method, length, prefer.share_prompts, keep, |_| {});
             let (train, preferences) = (preferences(data)?, eval.map(preferences).transpose()?);
             let held_out = HeldOut { preferences, guard: guard.map(examples).transpose()? };
-            Ok(Learner::Preferences(Box::new(PreferenceTuner::new(model, train, held_out, options, prefer, start)?)))
+            Ok(Learner::Preferences(Box::new(PreferenceTuner::new_in(model, train, held_out, options, prefer, start, given)?)))
         };
         let made = learner();
         if cancel.is_asked() {
@@ -285,19 +294,48 @@ pub unsafe extern "C" fn attune_tuner_new(
     tuner: *mut *mut attune_tuner,
     error: *mut attune_error,
 ) -> attune_status {
+    call!(error, |c: &Caller| make(c, model, data, options, None, tuner))
+}
+
+/// As `attune_tuner_new`, with the adapter, its gradients and state, and scratch in memory of the caller's, which must start at a multiple of `ATTUNE_ALIGNMENT`
+/// and stay the tuner's alone until it is freed. Too little is `ATTUNE_ERROR_TOO_SMALL`, and `needed_bytes` would do: to learn it, call with a size of 0. What
+/// the plan calls `host` is the library's own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn attune_tuner_new_in(
+    model: *const attune_model,
+    data: *const attune_data,
+    options: *const attune_tune_options,
+    memory: *mut c_void,
+    size: usize,
+    tuner: *mut *mut attune_tuner,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
-        let (model, raw, out) = (model::of(model)?, c.options(options)?, c.out(tuner, "tuner")?);
-        let (asked, cancel) = (raw.read(c)?, cancel::of(raw.cancel)?);
-        if asked.prefer.is_none() && !raw.guard.is_null() {
-            return Err(Failure::option("guard", "NULL for supervised tuning", "a set of examples"));
-        }
-        let (data, held_out, start) = (data::of(data)?, [data::of_if(raw.held_out)?, data::of_if(raw.guard)?], adapter::of_if(raw.start)?);
-        let learner = Learner::new(&model, &asked, data, held_out, start.as_deref(), &cancel)?;
-        let stand = Stand::default();
-        learner.note(&stand);
-        out.set(handle::insert_with(learner, stand));
-        Ok(())
+        // Nothing lies in no memory, wherever it begins.
+        let memory = if size == 0 { std::ptr::without_provenance_mut(crate::ATTUNE_ALIGNMENT) } else { memory };
+        make(c, model, data, options, Some(c.given(memory, size)?), tuner)
     })
+}
+
+fn make(
+    c: &Caller,
+    model: *const attune_model,
+    data: *const attune_data,
+    options: *const attune_tune_options,
+    given: Option<Given>,
+    tuner: *mut *mut attune_tuner,
+) -> Outcome {
+    let (model, raw, out) = (model::of(model)?, c.options(options)?, c.out(tuner, "tuner")?);
+    let (asked, cancel) = (raw.read(c)?, cancel::of(raw.cancel)?);
+    if asked.prefer.is_none() && !raw.guard.is_null() {
+        return Err(Failure::option("guard", "NULL for supervised tuning", "a set of examples"));
+    }
+    let (data, held_out, start) = (data::of(data)?, [data::of_if(raw.held_out)?, data::of_if(raw.guard)?], adapter::of_if(raw.start)?);
+    let learner = Learner::new(&model, &asked, data, held_out, start.as_deref(), &cancel, given)?;
+    let stand = Stand::default();
+    learner.note(&stand);
+    out.set(handle::insert_with(learner, stand));
+    Ok(())
 }
 
 /// Learns: whole updates and a part of one, until all are done or the options ask for a pause. `options` and `outcome` may be NULL. To learn a little now and
@@ -390,7 +428,11 @@ pub unsafe extern "C" fn attune_tuner_resume(tuner: *mut attune_tuner, folder: a
 
 /// What a tuner has taken.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn attune_tuner_get_plan(tuner: *mut attune_tuner, plan: *mut *mut attune_plan, error: *mut attune_error) -> attune_status {
+pub unsafe extern "C" fn attune_tuner_get_plan(
+    tuner: *mut attune_tuner,
+    plan: *mut *mut attune_plan,
+    error: *mut attune_error,
+) -> attune_status {
     call!(error, |c: &Caller| {
         let out = c.out(plan, "plan")?;
         handle::with::<Learner, _>(tuner, |learner, _| {

@@ -153,7 +153,17 @@ fn layouts_are_the_same_for_32_and_64_bits_as_ever() {
         };
         let own = String::from_utf8_lossy(&own.stdout).trim().to_owned();
         let mut command = Command::new(program);
-        command.args(flags).args(["-std=c11", "-ffreestanding", "-nostdinc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-isystem", &own]);
+        command.args(flags).args([
+            "-std=c11",
+            "-ffreestanding",
+            "-nostdinc",
+            "-fsyntax-only",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-isystem",
+            &own,
+        ]);
         command.arg("-isystem").arg(folder.path()).arg("-I").arg(root().join("include"));
         run(command.arg(root().join("tests/c/layout.c")));
         // That the comparison can fail.

@@ -30,9 +30,12 @@ use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
+use crate::memory::Given;
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use crate::tuner::{EvalLog, EvalPreferenceLog, Examples, Machine, Pace, PreferenceLog, Progress, Rows, StepLog, TuneOptions, Underway, score_all};
+use crate::tuner::{
+    EvalLog, EvalPreferenceLog, Examples, Machine, Pace, PreferenceLog, Progress, Rows, StepLog, TuneOptions, Underway, score_all,
+};
 use attune_core::objective::{Method, Total};
 use attune_core::trainer::{Trunk, Update};
 use judge::Judge;
@@ -149,6 +152,22 @@ impl PreferenceTuner {
         prefer: &PreferOptions,
         start: Option<&Adapter>,
     ) -> Result<PreferenceTuner> {
+        Self::new_in(model, train, held_out, options, prefer, start, None)
+    }
+
+    /// As [`new`](Self::new), in the caller's memory, where there is some: see [`Tuner::new_in`](crate::tuner::Tuner::new_in).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`attune_core::Error::TooSmall`] with the bytes that it takes.
+    pub fn new_in(
+        model: &Model,
+        train: PreferenceExamples,
+        held_out: HeldOut,
+        options: &TuneOptions,
+        prefer: &PreferOptions,
+        start: Option<&Adapter>,
+        memory: Option<Given>,
+    ) -> Result<PreferenceTuner> {
         let method = prefer.method()?;
         // Groups are what micro-batches hold, and shared prompts have no trunk of their own.
         let mut options = TuneOptions { packing: false, trunk_cache: 0, ..options.clone() }.with_length(model.spec());
@@ -168,7 +187,7 @@ impl PreferenceTuner {
         let capacity = planned.layout.request.tokens;
         let count = needs.micro_batches(&options, capacity);
         let rows = Rows::single(train.len(), &options);
-        let machine = Machine::new(model, options, planned, start, held_out.preferences.is_some() || held_out.guard.is_some())?;
+        let machine = Machine::new_in(model, options, planned, start, held_out.preferences.is_some() || held_out.guard.is_some(), memory)?;
         Ok(PreferenceTuner {
             machine,
             prefer: prefer.clone(),

@@ -6,6 +6,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::{self, Best, Saved, State};
 use crate::data::Position;
 use crate::error::{Error, Result};
+use crate::memory::{self, Given};
 use crate::model::Model;
 use crate::plan::{Plan, Planned};
 use attune_core::arena::Region;
@@ -48,7 +49,19 @@ impl Machine {
         start: Option<&Adapter>,
         keeps_best: bool,
     ) -> Result<Machine> {
-        let mut trainer = trainer(model, &planned, &options)?;
+        Self::new_in(model, options, planned, start, keeps_best, None)
+    }
+
+    /// The same, with the adapter and scratch in the caller's memory, where there is some.
+    pub(crate) fn new_in(
+        model: &Model,
+        options: TuneOptions,
+        planned: Planned<TuneLayout>,
+        start: Option<&Adapter>,
+        keeps_best: bool,
+        given: Option<Given>,
+    ) -> Result<Machine> {
+        let mut trainer = trainer_in(model, &planned, &options, given)?;
         let layout = planned.layout;
         // What only scores writes no file, and so needs no copy.
         let mut copy = vec![0.0; if options.score_only { 0 } else { layout.params_len() }];
@@ -304,11 +317,19 @@ impl Machine {
 }
 
 pub(crate) fn trainer(model: &Model, planned: &Planned<TuneLayout>, options: &TuneOptions) -> Result<Trainer<CpuTarget>> {
+    trainer_in(model, planned, options, None)
+}
+
+fn trainer_in(model: &Model, planned: &Planned<TuneLayout>, options: &TuneOptions, given: Option<Given>) -> Result<Trainer<CpuTarget>> {
+    let mut given = given;
     let cpu = attune_cpu::Options { threads: options.threads, precision: options.precision };
     let mut target = attune_cpu::target(cpu, Some(model.weight_bytes()))?;
     let totals = planned.layout.totals;
     let adapter = Region::adapter(0).ok_or(attune_core::Error::BadAdapter { what: "no region" })?;
-    attune_cpu::take(&mut target, adapter, totals.adapter)?;
-    attune_cpu::take(&mut target, Region::WORK, totals.work)?;
+    if let Some(given) = &given {
+        given.check(&[totals.adapter, totals.work])?;
+    }
+    memory::take(given.as_mut(), &mut target, adapter, totals.adapter)?;
+    memory::take(given.as_mut(), &mut target, Region::WORK, totals.work)?;
     Ok(Trainer::new(target, model.spec(), model.core().globals.rope_freqs, planned.layout, options.dropout)?)
 }

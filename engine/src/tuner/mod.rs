@@ -28,6 +28,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
+use crate::memory::Given;
 use crate::model::Model;
 use crate::plan::{self, Plan};
 use attune_core::objective::cross_entropy;
@@ -94,6 +95,21 @@ impl Tuner {
     /// # Errors
     /// Options outside their range, [`attune_core::Error::OverBudget`], a starting adapter of another shape.
     pub fn new(model: &Model, train: Examples, eval: Option<Examples>, options: &TuneOptions, start: Option<&Adapter>) -> Result<Tuner> {
+        Self::new_in(model, train, eval, options, start, None)
+    }
+
+    /// As [`new`](Self::new), with the adapter, its gradients and state, and scratch in the caller's memory, where there is some.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`attune_core::Error::TooSmall`] with the bytes that it takes.
+    pub fn new_in(
+        model: &Model,
+        train: Examples,
+        eval: Option<Examples>,
+        options: &TuneOptions,
+        start: Option<&Adapter>,
+        memory: Option<Given>,
+    ) -> Result<Tuner> {
         let mut options = options.clone().with_length(model.spec());
         options.evaluates = eval.is_some();
         if let Some(start) = start {
@@ -104,7 +120,7 @@ impl Tuner {
         let rows = Rows::new(&train, &options);
         let count = options.gradient_accumulation.max(rows.most_micro_batches(micro, options.max_length));
         let batches = (0..count).map(|_| MicroBatch::with_capacity(micro.min(options.update_tokens()))).collect();
-        let machine = Machine::new(model, options, planned, start, eval.is_some())?;
+        let machine = Machine::new_in(model, options, planned, start, eval.is_some(), memory)?;
         Ok(Tuner { machine, rows, batches, trunk: None, train, eval, underway: None, pace: Pace::default() })
     }
 

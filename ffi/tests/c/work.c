@@ -260,6 +260,68 @@ static void adapters(void) {
     OK(attune_adapter_free(adapter));
 }
 
+/* In memory of the caller's: as much as is said, and no byte beyond. */
+static void given_memory(void) {
+    attune_session_options options;
+    attune_session *session, *other = small_session(model, 4);
+    attune_adapter *adapter;
+    attune_adapter_info info = ATTUNE_INIT(attune_adapter_info);
+    attune_generate_options how = greedy(8);
+    uint64_t size;
+    char texts[2][256];
+    OK(attune_adapter_open(model, attune_str(in_folder("adapter.attune")), 0, &adapter, &error));
+    OK(attune_adapter_get_info(adapter, &info, &error));
+    attune_session_options_default(&options);
+    options.context = 128;
+    options.prefill_batch = 32;
+    options.threads = 1;
+    options.max_rank = 4;
+    options.adapter_bytes = info.parameters * 4;
+    OK(attune_session_size(model, &options, &size, &error));
+    unsigned char *all = malloc((size_t)size + 192), *memory = all + 64 - (uintptr_t)all % 64;
+    memset(all, 0x5a, (size_t)size + 192);
+    REFUSED(ATTUNE_ERROR_TOO_SMALL, attune_session_new_in(model, &options, memory, (size_t)size - 1, &session, &error));
+    CHECK(error.needed_bytes == size);
+    REFUSED(ATTUNE_ERROR_ALIGNMENT, attune_session_new_in(model, &options, memory + 8, (size_t)size, &session, &error));
+    REFUSED(ATTUNE_ERROR_NULL, attune_session_new_in(model, &options, NULL, (size_t)size, &session, &error));
+    OK(attune_session_new_in(model, &options, memory, (size_t)size, &session, &error));
+    OK(attune_session_add_adapter(session, adapter, 1, NULL, &error));
+    OK(attune_session_add_adapter(other, adapter, 1, NULL, &error));
+    REFUSED(ATTUNE_ERROR_TOO_SMALL, attune_session_add_adapter(session, adapter, 1, NULL, &error));
+    OK(attune_session_complete(session, attune_str("The capital of France is"), &how, NULL, &error));
+    OK(attune_session_text(session, texts[0], sizeof texts[0], NULL, &error));
+    OK(attune_session_complete(other, attune_str("The capital of France is"), &how, NULL, &error));
+    OK(attune_session_text(other, texts[1], sizeof texts[1], NULL, &error));
+    CHECK(texts[0][0] && strcmp(texts[0], texts[1]) == 0);
+    OK(attune_session_free(session));
+    OK(attune_session_free(other));
+    CHECK(memory[-1] == 0x5a && memory[size] == 0x5a);
+    free(all);
+    attune_tuner *tuner;
+    attune_data *data = ten_examples();
+    attune_tune_options tune = small_tuning();
+    tune.steps = 2;
+    REFUSED(ATTUNE_ERROR_TOO_SMALL, attune_tuner_new_in(model, data, &tune, NULL, 0, &tuner, &error));
+    size = error.needed_bytes;
+    CHECK(size > 100000);
+    all = malloc((size_t)size + 192), memory = all + 64 - (uintptr_t)all % 64;
+    memset(all, 0x5a, (size_t)size + 192);
+    attune_progress one = ATTUNE_INIT(attune_progress), two = ATTUNE_INIT(attune_progress);
+    OK(attune_tuner_new_in(model, data, &tune, memory, (size_t)size, &tuner, &error));
+    OK(attune_tuner_run(tuner, NULL, NULL, &error));
+    OK(attune_tuner_get_progress(tuner, &one, &error));
+    OK(attune_tuner_free(tuner));
+    CHECK(memory[-1] == 0x5a && memory[size] == 0x5a);
+    free(all);
+    OK(attune_tuner_new(model, data, &tune, &tuner, &error));
+    OK(attune_tuner_run(tuner, NULL, NULL, &error));
+    OK(attune_tuner_get_progress(tuner, &two, &error));
+    CHECK(one.step == 2 && one.loss == two.loss && one.grad_norm == two.grad_norm);
+    OK(attune_tuner_free(tuner));
+    OK(attune_data_free(data));
+    OK(attune_adapter_free(adapter));
+}
+
 /* Pairs, ratings and rankings. */
 static void preferences(void) {
     static const char *const methods[] = {"dpo", "kto", "plackett_luce"};
@@ -328,6 +390,7 @@ int main(int argc, char **argv) {
     size_t length = tuned(0, whole, sizeof whole);
     CHECK(length > 10000 && tuned(1, parts, sizeof parts) == length && memcmp(whole, parts, length) == 0);
     adapters();
+    given_memory();
     preferences();
     logging();
     OK(attune_model_free(model));

@@ -50,4 +50,4 @@ pub use error::Error;
 pub use isa::Isa;
 pub use kernels::{Kernel, kernels};
 pub use pool::Pool;
-pub use target::{Cpu, CpuTarget, Options, Precision, WeightBytes, release, scratch_bytes, take, target, target_as, target_on};
+pub use target::{Cpu, CpuTarget, Options, Precision, WeightBytes, release, scratch_bytes, take, take_given, target, target_as, target_on};

@@ -174,6 +174,25 @@ pub fn take(target: &mut CpuTarget, region: Region, bytes: usize) -> Result<(), 
     Ok(())
 }
 
+/// As [`take`], with memory of the caller's: it is zeroed, and no longer needed once the region is released or the target dropped.
+///
+/// # Errors
+/// [`attune_core::Error::Misaligned`] unless it starts at a multiple of [`ALIGN`].
+///
+/// # Safety
+/// `bytes` bytes from `start` on are valid for reads and writes, and nobody else reaches them, as long as they are bound.
+pub unsafe fn take_given(target: &mut CpuTarget, region: Region, start: *mut u8, bytes: usize) -> Result<(), Error> {
+    release(target, region);
+    if !start.addr().is_multiple_of(ALIGN) {
+        return Err(attune_core::Error::Misaligned { region, needs: ALIGN }.into());
+    }
+    // SAFETY: the caller's promise; it may be uninitialised, and is not any more after this.
+    unsafe { start.write_bytes(0, bytes) };
+    // SAFETY: the caller's promise.
+    unsafe { target.bind_raw(region, start, bytes, true)? };
+    Ok(())
+}
+
 /// Takes a region's memory away and returns it to the system.
 pub fn release(target: &mut CpuTarget, region: Region) {
     target.unbind(region);
