@@ -176,9 +176,9 @@ pub unsafe extern "C" fn attune_adapter_versions(
     error: *mut attune_error,
 ) -> attune_status {
     call!(error, |c: &Caller| {
-        let (room, out) = (c.slice_mut(versions, capacity, "versions")?, c.out(count, "count")?);
+        let (room, out) = (c.out_array(versions, capacity, "versions")?, c.out(count, "count")?);
         let found = versions::list(Path::new(c.text(folder, "folder")?))?;
-        room.iter_mut().zip(&found).for_each(|(to, number)| *to = *number);
+        room.copy(0, &found);
         out.set(found.len());
         Ok(())
     })

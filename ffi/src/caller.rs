@@ -119,15 +119,13 @@ impl Caller {
         Ok(unsafe { std::slice::from_raw_parts(from, count) })
     }
 
-    /// An array to write to; it may be NULL where its length is 0.
-    pub(crate) fn slice_mut<'c, T: Copy>(&'c self, to: *mut T, count: usize, what: &str) -> Outcome<&'c mut [T]> {
-        if count == 0 {
-            return Ok(&mut []);
+    /// A place for an array; it may be NULL where there is room for none.
+    pub(crate) fn out_array<T: Copy>(&self, to: *mut T, room: usize, what: &str) -> Outcome<OutArray<T>> {
+        if room > 0 {
+            present(to, what)?;
+            check_length::<T>(room, what)?;
         }
-        present(to, what)?;
-        check_length::<T>(count, what)?;
-        // SAFETY: as in `slice`, and the caller promises that nobody else has it meanwhile. Numbers alone are written, and none is read before.
-        Ok(unsafe { std::slice::from_raw_parts_mut(to, count) })
+        Ok(OutArray { to, room })
     }
 
     /// Memory for an object, which the caller promises to leave alone until that is freed.
@@ -160,16 +158,34 @@ impl Caller {
     /// Copies text out: as much as there is room for, between characters, and a NUL. `length` gets the bytes of all of it.
     pub(crate) fn copy_out(&self, text: &str, buffer: *mut c_char, size: usize, length: *mut usize) -> Outcome {
         let length = self.out_if(length, "length")?;
-        let room = self.slice_mut(buffer.cast::<u8>(), size, "buffer")?;
-        let part = bytes_of_room(text, size);
-        if let Some((text, [end, ..])) = room.split_at_mut_checked(part.len()) {
-            text.copy_from_slice(part);
-            *end = 0;
+        let room = self.out_array(buffer.cast::<u8>(), size, "buffer")?;
+        if size > 0 {
+            let part = bytes_of_room(text, size);
+            room.copy(0, part);
+            room.copy(part.len(), &[0]);
         }
         if let Some(to) = length {
             to.set(text.len());
         }
         Ok(())
+    }
+}
+
+/// Where an array goes.
+#[must_use]
+pub(crate) struct OutArray<T> {
+    to: *mut T,
+    room: usize,
+}
+
+impl<T: Copy> OutArray<T> {
+    /// Copies as many as there is room for, from place `at` on.
+    pub(crate) fn copy(&self, at: usize, from: &[T]) {
+        let count = from.len().min(self.room.saturating_sub(at));
+        if count > 0 {
+            // SAFETY: within the room, which the caller promises and nobody else has meanwhile (see `Caller::out_array`).
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.to.add(at), count) };
+        }
     }
 }
 

@@ -296,10 +296,10 @@ pub unsafe extern "C" fn attune_model_tokenize(
     use attune::tokenizer::Special;
     call!(error, |c: &Caller| {
         let (model, text) = (of(model)?, c.text(text, "text")?);
-        let (room, out) = (c.slice_mut(ids, capacity, "ids")?, c.out(count, "count")?);
+        let (room, out) = (c.out_array(ids, capacity, "ids")?, c.out(count, "count")?);
         let special = if parse_special == 0 { Special::Plain } else { Special::Parse };
         let found = model.tokenizer()?.encode(text, special).map_err(attune::Error::from)?;
-        room.iter_mut().zip(&found).for_each(|(to, id)| *to = *id);
+        room.copy(0, &found);
         out.set(found.len());
         Ok(())
     })

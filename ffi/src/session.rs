@@ -420,9 +420,9 @@ pub unsafe extern "C" fn attune_session_tokens(
     error: *mut attune_error,
 ) -> attune_status {
     call!(error, |c: &Caller| {
-        let (room, out) = (c.slice_mut(ids, capacity, "ids")?, c.out(count, "count")?);
+        let (room, out) = (c.out_array(ids, capacity, "ids")?, c.out(count, "count")?);
         last(session, |made| {
-            room.iter_mut().zip(&made.token_ids).for_each(|(to, id)| *to = *id);
+            room.copy(0, &made.token_ids);
             out.set(made.token_ids.len());
             Ok(())
         })

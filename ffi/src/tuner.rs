@@ -255,11 +255,12 @@ fn run(learner: &mut Learner, stand: &Stand, options: &attune_run_options) -> at
         steps += 1;
         note_step(stand, &log);
         let mut pause = tell(learner);
-        if options.evaluate != 0 && learner.evaluation_due() {
-            if let Some(eval) = learner.evaluate()? {
-                stand.update(|p| (p.eval_loss, p.eval_token_accuracy) = (eval.eval_loss, eval.eval_token_accuracy));
-                pause |= tell(learner);
-            }
+        if options.evaluate != 0
+            && learner.evaluation_due()
+            && let Some(eval) = learner.evaluate()?
+        {
+            stand.update(|p| (p.eval_loss, p.eval_token_accuracy) = (eval.eval_loss, eval.eval_token_accuracy));
+            pause |= tell(learner);
         }
         if learner.is_done() {
             break;
