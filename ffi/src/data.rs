@@ -23,6 +23,7 @@ enum Kind {
     Pairs,
     Ratings,
     Rankings,
+    Prompts,
     Lines,
 }
 
@@ -33,6 +34,7 @@ impl Kind {
             Kind::Pairs => "pairs",
             Kind::Ratings => "ratings",
             Kind::Rankings => "rankings",
+            Kind::Prompts => "prompts",
             Kind::Lines => "lines",
         }
     }
@@ -162,6 +164,20 @@ pub unsafe extern "C" fn attune_data_add_answer(
     call!(error, |c: &Caller| {
         let messages = [Message::user(c.text(prompt, "prompt")?), Message::assistant(c.text(answer, "answer")?)];
         handle::with::<Gathered, _>(data, |gathered, ()| gathered.add_value(Kind::Examples, &json!({ "messages": turns(&messages) })))
+    })
+}
+
+/// Adds a conversation to be answered by the model itself, for tuning on rewards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn attune_data_add_prompt(
+    data: *mut attune_data,
+    prompt: *const attune_message,
+    count: usize,
+    error: *mut attune_error,
+) -> attune_status {
+    call!(error, |c: &Caller| {
+        let value = json!({ "prompt": turns(&messages(c, prompt, count)?) });
+        handle::with::<Gathered, _>(data, |gathered, ()| gathered.add_value(Kind::Prompts, &value))
     })
 }
 

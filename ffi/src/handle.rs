@@ -79,8 +79,18 @@ pub(crate) fn find<T: Object>(handle: *const T::Handle) -> Outcome<Arc<Entry<T>>
 }
 
 fn stale<T: Object>(handle: usize) -> Failure {
-    const NAMES: [&str; 9] =
-        ["", "a model", "a session", "an adapter", "a set of examples", "a tuner", "a plan", "a cancellation", "a feedback store"];
+    const NAMES: [&str; 10] = [
+        "",
+        "a model",
+        "a session",
+        "an adapter",
+        "a set of examples",
+        "a tuner",
+        "a plan",
+        "a cancellation",
+        "a feedback store",
+        "a reward model",
+    ];
     let kind = handle & ((1 << KIND_BITS) - 1);
     let found = match NAMES.get(kind) {
         Some(name) if kind == T::KIND => format!("{name} that has been freed or never was"),

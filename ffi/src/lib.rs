@@ -13,7 +13,7 @@
 //!
 //! # `model`, `plan`, `session`, `adapter`: answering
 //!
-//! # `data`, `tuner`, `evaluate`, `feedback`: learning
+//! # `data`, `tuner`, `evaluate`, `feedback`, `reward`: learning
 //!
 //! # `cancel`, `log`, `version`: the rest
 #![allow(unsafe_code)]
@@ -56,6 +56,8 @@ mod evaluate;
 
 mod feedback;
 
+mod reward;
+
 pub use adapter::*;
 pub use cancel::*;
 pub use data::*;
@@ -65,6 +67,7 @@ pub use feedback::*;
 pub use log::*;
 pub use model::*;
 pub use plan::*;
+pub use reward::*;
 pub use session::*;
 pub use status::*;
 pub use text::*;

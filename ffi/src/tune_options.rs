@@ -1,6 +1,7 @@
 //! What a tuner is asked to do.
 
 use crate::caller::Caller;
+use crate::reward::attune_reinforce_options;
 use crate::session::{ATTUNE_PRECISION_FAST, ATTUNE_TARGET_CPU, precision, threads};
 use crate::status::{Failure, Outcome};
 use crate::text::attune_text;
@@ -8,6 +9,8 @@ use crate::{attune_adapter, attune_cancel, attune_data, plain};
 use attune::core::lora::{Module, Modules};
 use attune::core::optim::Schedule;
 use attune::prefer::{PreferOptions, Reference};
+use attune::reinforce::ReinforceOptions;
+use attune::reward::RewardOptions;
 use attune::tuner::{Optim, TuneOptions};
 
 /// The learning rate falls to zero in a straight line.
@@ -114,7 +117,8 @@ pub struct attune_tune_options {
     pub seed: u64,
     /// Bytes that the tuner may take above the model file; 0: as many as it takes.
     pub budget_bytes: u64,
-    /// None for supervised tuning; for preferences `dpo`, `kto`, `orpo`, `simpo`, `cpo`, `plackett_luce`, `ipo`, …, as TRL calls them.
+    /// None for supervised tuning; for preferences `dpo`, `kto`, `orpo`, `simpo`, `cpo`, `plackett_luce`, `ipo`, …, as TRL calls them; `reward` for a reward model
+    /// from pairs or rankings; `grpo` or `rloo` for rewards.
     pub method: attune_text,
     /// The loss within the method's family; none: the usual one.
     pub loss_type: attune_text,
@@ -140,6 +144,8 @@ pub struct attune_tune_options {
     pub start: *const attune_adapter,
     /// Ends the reading of the examples from another thread; may be NULL.
     pub cancel: *const attune_cancel,
+    /// What `grpo` and `rloo` need besides; else NULL.
+    pub reinforce: *const attune_reinforce_options,
 }
 
 plain! {
@@ -191,22 +197,35 @@ plain! {
             guard: std::ptr::null(),
             start: std::ptr::null(),
             cancel: std::ptr::null(),
+            reinforce: std::ptr::null(),
         }
     };
+}
+
+/// What a tuner learns from.
+pub(crate) enum Goal {
+    Examples,
+    Preferences(PreferOptions),
+    Scores(RewardOptions),
+    Rewards(attune_reinforce_options, ReinforceOptions),
 }
 
 /// The same as the engine takes it.
 pub(crate) struct Asked {
     pub(crate) tune: TuneOptions,
-    /// For preferences.
-    pub(crate) prefer: Option<PreferOptions>,
+    pub(crate) goal: Goal,
 }
 
 impl attune_tune_options {
     pub(crate) fn read(&self, c: &Caller) -> Outcome<Asked> {
-        let prefer = match c.text_if(self.method, "method")? {
-            Some(method) => Some(self.preferences(c, method)?),
-            None => None,
+        let goal = match c.text_if(self.method, "method")? {
+            None => Goal::Examples,
+            Some("reward") => Goal::Scores(RewardOptions::default()),
+            Some(method @ ("grpo" | "rloo")) => {
+                let raw = c.input(self.reinforce)?;
+                Goal::Rewards(raw, self.reinforcement(c, method, &raw)?)
+            }
+            Some(method) => Goal::Preferences(self.preferences(c, method)?),
         };
         let schedule = match self.schedule {
             ATTUNE_SCHEDULE_LINEAR => Schedule::Linear,
@@ -221,8 +240,12 @@ impl attune_tune_options {
             other => return Err(Failure::option("optim", "one of ATTUNE_OPTIM_…", other)),
         };
         let learning_rate = match self.learning_rate {
-            0.0 if prefer.is_some() => PreferOptions::LEARNING_RATE,
-            0.0 => TuneOptions::default().learning_rate,
+            0.0 => match goal {
+                Goal::Examples => TuneOptions::default().learning_rate,
+                Goal::Preferences(_) => PreferOptions::LEARNING_RATE,
+                Goal::Scores(_) => RewardOptions::LEARNING_RATE,
+                Goal::Rewards(..) => ReinforceOptions::LEARNING_RATE,
+            },
             rate => rate,
         };
         let tune = TuneOptions {
@@ -260,19 +283,43 @@ impl attune_tune_options {
             trunk_cache: 0,
             ..TuneOptions::default()
         };
-        Ok(Asked { tune, prefer })
+        Ok(Asked { tune, goal })
+    }
+
+    fn measured_against(&self) -> Outcome<Reference> {
+        match self.reference {
+            ATTUNE_REFERENCE_INIT => Ok(Reference::Init),
+            ATTUNE_REFERENCE_BASE => Ok(Reference::Base),
+            other => Err(Failure::option("reference", "one of ATTUNE_REFERENCE_…", other)),
+        }
+    }
+
+    fn reinforcement(&self, c: &Caller, method: &str, raw: &attune_reinforce_options) -> Outcome<ReinforceOptions> {
+        let rewards = c.slice(raw.rewards, raw.reward_count, "rewards")?.iter().map(|&spec| c.text(spec, "rewards").map(str::to_owned));
+        let weights = if raw.reward_weights.is_null() { &[] } else { c.slice(raw.reward_weights, raw.reward_count, "reward_weights")? };
+        let count = |n: u32| (n > 0).then_some(n as usize);
+        Ok(ReinforceOptions {
+            rewards: rewards.collect::<Outcome<_>>()?,
+            reward_weights: weights.to_vec(),
+            num_generations: count(raw.num_generations),
+            max_completion_length: count(raw.max_completion_length),
+            temperature: raw.temperature,
+            top_p: raw.top_p,
+            top_k: raw.top_k as usize,
+            num_iterations: raw.num_iterations as usize,
+            max_kl: raw.max_kl,
+            reference: self.measured_against()?,
+            beta: number(self.beta),
+            loss_type: c.text_if(self.loss_type, "loss_type")?.map(str::to_owned),
+            guard_tolerance: self.guard_tolerance,
+            ..ReinforceOptions::new(method)
+        })
     }
 
     fn preferences(&self, c: &Caller, method: &str) -> Outcome<PreferOptions> {
-        let number = |x: f64| (!x.is_nan()).then_some(x);
-        let reference = match self.reference {
-            ATTUNE_REFERENCE_INIT => Reference::Init,
-            ATTUNE_REFERENCE_BASE => Reference::Base,
-            other => return Err(Failure::option("reference", "one of ATTUNE_REFERENCE_…", other)),
-        };
         Ok(PreferOptions {
             loss_type: c.text_if(self.loss_type, "loss_type")?.map(str::to_owned),
-            reference,
+            reference: self.measured_against()?,
             beta: number(self.beta),
             label_smoothing: number(self.label_smoothing),
             simpo_gamma: number(self.simpo_gamma),
@@ -283,6 +330,11 @@ impl attune_tune_options {
             ..PreferOptions::new(method)
         })
     }
+}
+
+/// NaN is none.
+fn number(x: f64) -> Option<f64> {
+    (!x.is_nan()).then_some(x)
 }
 
 fn modules(bits: u32) -> Outcome<Modules> {

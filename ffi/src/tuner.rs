@@ -10,7 +10,7 @@ use crate::model;
 use crate::plan;
 use crate::status::{ATTUNE_ERROR_CANCELLED, ATTUNE_ERROR_CHECKPOINT, Failure, Outcome};
 use crate::text::attune_text;
-use crate::tune_options::{Asked, attune_tune_options};
+use crate::tune_options::{Asked, Goal, attune_tune_options};
 use crate::{attune_adapter, attune_data, attune_model, attune_plan, attune_status, call, plain};
 use attune::Model;
 use attune::adapter::Adapter;
@@ -19,6 +19,8 @@ use attune::data::Dataset;
 use attune::memory::Given;
 use attune::plan::Plan;
 use attune::prefer::{HeldOut, PreferenceExamples, PreferenceTuner};
+use attune::reinforce::{self, Prompts, ReinforceTuner};
+use attune::reward::RewardTuner;
 use attune::template::MaskOptions;
 use attune::tuner::{EvalLog, Examples, Skipped, StepLog, Tuner};
 use std::ffi::{c_char, c_void};
@@ -35,6 +37,8 @@ pub struct attune_tuner {
 pub(crate) enum Learner {
     Examples(Box<Tuner>),
     Preferences(Box<PreferenceTuner>),
+    Scores(Box<RewardTuner>),
+    Rewards(Box<ReinforceTuner>),
 }
 
 /// Where it stands, for who asks while it works.
@@ -78,6 +82,8 @@ pub struct attune_progress {
     pub preference_accuracy: f64,
     /// For preferences: by how much; else NaN.
     pub preference_margin: f64,
+    /// On rewards: the mean reward of the last update's answers; else NaN.
+    pub reward: f64,
     /// Tokens in a second, targets or not.
     pub tokens_per_second: f64,
     /// Seconds of tuning in all, those before a checkpoint included.
@@ -99,7 +105,7 @@ pub struct attune_run_options {
     /// `sizeof(attune_run_options)`; `attune_run_options_default` sets it.
     pub size: u32,
     /// Milliseconds; 0: no limit. An update is left where it stands when one more micro-batch would be late, and the next run goes on there with the same
-    /// result; one micro-batch is done in any case.
+    /// result; one micro-batch is done in any case. A reward model's updates, and those on rewards, are done whole.
     pub milliseconds: u32,
     /// Updates; 0: no limit.
     pub max_steps: u32,
@@ -129,7 +135,7 @@ plain! {
     attune_progress = attune_progress {
         size: size_of::<attune_progress>() as u32,
         done: 0, step: 0, total_steps: 0, target_tokens: 0, loss: f64::NAN, eval_loss: f64::NAN, eval_token_accuracy: f64::NAN,
-        preference_accuracy: f64::NAN, preference_margin: f64::NAN, tokens_per_second: 0.0, seconds: 0.0, grad_norm: 0.0, learning_rate: 0.0,
+        preference_accuracy: f64::NAN, preference_margin: f64::NAN, reward: f64::NAN, tokens_per_second: 0.0, seconds: 0.0, grad_norm: 0.0, learning_rate: 0.0,
     };
     attune_run_options = attune_run_options {
         size: size_of::<attune_run_options>() as u32,
@@ -153,6 +159,8 @@ macro_rules! both {
         match $learner {
             Learner::Examples($tuner) => $body,
             Learner::Preferences($tuner) => $body,
+            Learner::Scores($tuner) => $body,
+            Learner::Rewards($tuner) => $body,
         }
     };
 }
@@ -172,22 +180,40 @@ impl Learner {
         // Records that come after the request are not read, which leaves a set that is thrown away.
         let keep = |_| !cancel.is_asked();
         let examples = |data| Examples::prepare(model, data, length, MaskOptions::default(), keep, |_| {});
-        let learner = || -> attune::Result<Learner> {
-            let Some(prefer) = &asked.prefer else {
-                let (train, eval) = (examples(data)?, eval.map(examples).transpose()?);
-                return Ok(Learner::Examples(Box::new(Tuner::new_in(model, train, eval, options, start, given)?)));
-            };
-            let method = prefer.method()?;
-            let preferences = |data| PreferenceExamples::prepare(model, data, &method, length, prefer.share_prompts, keep, |_| {});
-            let (train, preferences) = (preferences(data)?, eval.map(preferences).transpose()?);
-            let held_out = HeldOut { preferences, guard: guard.map(examples).transpose()? };
-            Ok(Learner::Preferences(Box::new(PreferenceTuner::new_in(model, train, held_out, options, prefer, start, given)?)))
+        let learner = || -> Outcome<Learner> {
+            let preferences = |data, method| PreferenceExamples::prepare(model, data, method, length, true, keep, |_| {});
+            let scores = |data| PreferenceExamples::prepare_for_scores(model, data, length, true, keep, |_| {});
+            match &asked.goal {
+                Goal::Examples => {
+                    let (train, eval) = (examples(data)?, eval.map(examples).transpose()?);
+                    Ok(Learner::Examples(Box::new(Tuner::new_in(model, train, eval, options, start, given)?)))
+                }
+                Goal::Preferences(prefer) => {
+                    let method = prefer.method()?;
+                    let (train, eval) = (preferences(data, &method)?, eval.map(|data| preferences(data, &method)).transpose()?);
+                    let held_out = HeldOut { preferences: eval, guard: guard.map(examples).transpose()? };
+                    let tuner = PreferenceTuner::new_in(model, train, held_out, options, prefer, start, given)?;
+                    Ok(Learner::Preferences(Box::new(tuner)))
+                }
+                Goal::Scores(reward) => {
+                    let (train, eval) = (scores(data)?, eval.map(scores).transpose()?);
+                    Ok(Learner::Scores(Box::new(RewardTuner::new(model, train, eval, options, reward, start)?)))
+                }
+                Goal::Rewards(raw, reinforce) => {
+                    let rewards = raw.rewards(model, reinforce, options)?;
+                    let longest = length.saturating_sub(reinforce.completion_length(length));
+                    let prompts = |data| Prompts::prepare(model, data, &rewards, longest, keep, |_| {});
+                    let (train, eval) = (prompts(data)?, eval.map(prompts).transpose()?);
+                    let held_out = reinforce::HeldOut { prompts: eval, guard: guard.map(examples).transpose()? };
+                    Ok(Learner::Rewards(Box::new(ReinforceTuner::new(model, train, held_out, rewards, options, reinforce, start)?)))
+                }
+            }
         };
         let made = learner();
         if cancel.is_asked() {
             return Err(Failure::new(ATTUNE_ERROR_CANCELLED, "cancelled while the examples were read"));
         }
-        Ok(made?)
+        made
     }
 
     fn is_done(&self) -> bool {
@@ -201,7 +227,12 @@ impl Learner {
     /// An update, or as much of it as there is time for.
     fn step(&mut self, until: Option<Instant>) -> attune::Result<Option<StepLog>> {
         match until {
-            Some(until) => both!(self, tuner => tuner.step_until(until)),
+            Some(until) => match self {
+                Learner::Examples(tuner) => tuner.step_until(until),
+                Learner::Preferences(tuner) => tuner.step_until(until),
+                Learner::Scores(tuner) => tuner.step().map(Some),
+                Learner::Rewards(tuner) => tuner.step().map(Some),
+            },
             None => both!(self, tuner => tuner.step().map(Some)),
         }
     }
@@ -220,7 +251,13 @@ impl Learner {
 
     /// What of the examples cannot be learnt from, and how many lost their end.
     fn left_out(&self) -> (usize, &[Skipped], usize) {
-        both!(self, tuner => (tuner.train().len(), tuner.train().skipped(), tuner.train().truncated()))
+        match self {
+            Learner::Examples(tuner) => (tuner.train().len(), tuner.train().skipped(), tuner.train().truncated()),
+            Learner::Preferences(tuner) => (tuner.train().len(), tuner.train().skipped(), tuner.train().truncated()),
+            Learner::Scores(tuner) => (tuner.train().len(), tuner.train().skipped(), tuner.train().truncated()),
+            // Prompts are refused and not cut.
+            Learner::Rewards(tuner) => (tuner.train().len(), tuner.train().skipped(), 0),
+        }
     }
 
     fn note(&self, stand: &Stand) -> attune_progress {
@@ -238,6 +275,7 @@ fn note_step(stand: &Stand, log: &StepLog) {
         (progress.grad_norm, progress.learning_rate) = (log.grad_norm, log.learning_rate);
         progress.preference_accuracy = log.preference.accuracy.unwrap_or(f64::NAN);
         progress.preference_margin = log.preference.margin.unwrap_or(f64::NAN);
+        progress.reward = log.numbers.get("reward").unwrap_or(f64::NAN);
     });
 }
 
@@ -328,8 +366,11 @@ fn make(
 ) -> Outcome {
     let (model, raw, out) = (model::of(model)?, c.options(options)?, c.out(tuner, "tuner")?);
     let (asked, cancel) = (raw.read(c)?, cancel::of(raw.cancel)?);
-    if asked.prefer.is_none() && !raw.guard.is_null() {
-        return Err(Failure::option("guard", "NULL for supervised tuning", "a set of examples"));
+    if matches!(asked.goal, Goal::Examples | Goal::Scores(_)) && !raw.guard.is_null() {
+        return Err(Failure::option("guard", "NULL for supervised tuning and reward models", "a set of examples"));
+    }
+    if matches!(asked.goal, Goal::Scores(_) | Goal::Rewards(..)) && given.is_some() {
+        return Err(Failure::option("method", "examples or preferences for tuning in given memory", "a reward model or rewards"));
     }
     let (data, held_out, start) = (data::of(data)?, [data::of_if(raw.held_out)?, data::of_if(raw.guard)?], adapter::of_if(raw.start)?);
     let learner = Learner::new(&model, &asked, data, held_out, start.as_deref(), &cancel, given)?;

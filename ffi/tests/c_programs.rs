@@ -87,6 +87,11 @@ fn feedback_is_kept_erased_and_learnt_from() {
 }
 
 #[test]
+fn reward_models_score_and_rewards_are_learnt_from() {
+    both("tests/c/rewards.c", |folder| vec![model(), folder.into()]);
+}
+
+#[test]
 fn sessions_on_two_threads_and_two_models_do_not_disturb_each_other() {
     both("tests/c/threads.c", |_| vec![model()]);
 }

@@ -35,6 +35,7 @@ pub(crate) use needs::Needs;
 pub(crate) use prompts::OBJECTIVE;
 
 use crate::adapter::Adapter;
+use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -281,7 +282,8 @@ impl ReinforceTuner {
         if self.iteration == 0 {
             self.generate()?;
         }
-        let Gathered { loss, metrics, moves } = self.gather()?;
+        let gathered = self.gather();
+        let Gathered { loss, metrics, moves } = self.machine.unless_cancelled(gathered)?;
         let within = self.within_bounds(&metrics)?;
         let norm = match (within, moves) {
             (true, true) => self.machine.apply(settings)?,
@@ -320,6 +322,11 @@ impl ReinforceTuner {
         Ok(norm)
     }
 
+    /// Puts it under a request to end, as [`Tuner::cancel_with`](crate::tuner::Tuner::cancel_with) does; an update under way begins anew.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.machine.cancel = cancel;
+    }
+
     /// Samples and scores the next update's answers.
     fn generate(&mut self) -> Result<()> {
         let (picked, next) = self.rows.update(self.machine.progress.position);
@@ -338,7 +345,12 @@ impl ReinforceTuner {
         let seed = rng::bits(self.machine.options.seed, u64::from_le_bytes(*b"rollouts"), self.machine.progress.step);
         let sampling = self.reinforce.sampling(seed);
         let (members, most) = (self.reinforce.generations(), self.machine.options.batch_size);
+        let watch = self.machine.watch();
         let sampled = self.rollout.run(&mut self.machine, &g.prompts, members, &sampling, &mut g.completions);
+        if self.machine.stopped() {
+            return Err(attune_core::Error::Cancelled.into());
+        }
+        drop(watch);
         not_finite(&self.machine, sampled)?;
         g.loaded.load(&g.prompts, members, &g.completions, most);
         Ok(())

@@ -4,6 +4,7 @@ use super::judge::Judge;
 use super::options::RewardOptions;
 use super::{RewardEvaluation, needs};
 use crate::adapter::Adapter;
+use crate::cancel::Cancel;
 use crate::checkpoint::Saved;
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -132,7 +133,8 @@ impl RewardTuner {
     pub fn step_with(&mut self, settings: &Update) -> Result<StepLog> {
         let began = Instant::now();
         let next = self.load_update()?;
-        let (norm, loss) = self.update(settings)?;
+        let updated = self.update(settings);
+        let (norm, loss) = self.machine.unless_cancelled(updated)?;
         let seconds = began.elapsed().as_secs_f64();
         let (tokens, answers) = (self.loaded.tokens(), self.loaded.targets());
         let progress = &mut self.machine.progress;
@@ -150,6 +152,11 @@ impl RewardTuner {
             preference: PreferenceLog::default(),
             numbers: self.judge.numbers(""),
         })
+    }
+
+    /// Puts it under a request to end, as [`Tuner::cancel_with`](crate::tuner::Tuner::cancel_with) does; an update under way begins anew.
+    pub fn cancel_with(&mut self, cancel: Cancel) {
+        self.machine.cancel = cancel;
     }
 
     /// Reads the groups of the next update into micro-batches, and returns where the data stands behind them.

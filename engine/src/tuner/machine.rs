@@ -2,7 +2,7 @@
 
 use super::{MicroBatch, Progress, StepLog, TuneOptions, Underway};
 use crate::adapter::{Adapter, Info};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Watch};
 use crate::checkpoint::{self, Best, Saved, State};
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use attune_cpu::CpuTarget;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A trainer, what it was planned by, and where the run stands.
@@ -169,6 +169,24 @@ impl Machine {
             Err(attune_core::Error::NotFinite { what }) => Err(self.diverged(what)),
             other => Ok(other?),
         }
+    }
+
+    /// As long as the guard is there, passes that are not the trainer's own end soon after it is asked; [`stopped`](Self::stopped) tells.
+    pub(crate) fn watch(&self) -> Watch {
+        self.cancel.watch(&self.stop)
+    }
+
+    /// Whether a pass under a guard of [`watch`](Self::watch) was asked to end, so that nothing of it counts.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Forgets the gradients of an update that was asked to end midway.
+    pub(crate) fn unless_cancelled<R>(&mut self, result: Result<R>) -> Result<R> {
+        if matches!(result, Err(Error::Core(attune_core::Error::Cancelled))) {
+            self.trainer.zero_grad()?;
+        }
+        result
     }
 
     /// Counts an update that is whole.
