@@ -408,6 +408,8 @@ struct Streamed<'a> {
     stop: &'a [String],
     /// Whether a stop string has ended it.
     cut: bool,
+    /// Whether the listener has, and wants to hear no more.
+    ended: bool,
     detokenizer: Option<crate::tokenizer::Detokenizer<'a>>,
 }
 
@@ -419,6 +421,7 @@ impl<'a> Streamed<'a> {
             told: 0,
             stop: &options.stop,
             cut: false,
+            ended: false,
             detokenizer: model.tokenizer().ok().map(|t| t.stream_after(prompt)),
         }
     }
@@ -447,12 +450,13 @@ impl<'a> Streamed<'a> {
     }
 
     fn tell(&mut self, until: usize, listen: &mut impl FnMut(&str) -> ControlFlow<()>) -> Option<FinishReason> {
-        if until <= self.told {
+        if until <= self.told || self.ended {
             return None;
         }
         let piece = &self.text[self.told..until];
         self.told = until;
-        listen(piece).is_break().then_some(FinishReason::Cancelled)
+        self.ended = listen(piece).is_break();
+        self.ended.then_some(FinishReason::Cancelled)
     }
 
     fn finish(&mut self, reason: FinishReason, listen: &mut impl FnMut(&str) -> ControlFlow<()>) -> FinishReason {

@@ -369,7 +369,7 @@ static void logging(void) {
     REFUSED(ATTUNE_ERROR_OPTION, attune_log_set(9, listen, NULL, &error));
     OK(attune_log_set(ATTUNE_LOG_WARN, listen, &warnings, &error));
     OK(attune_data_new(&data, &error));
-    OK(attune_data_add_lines(data, attune_str("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n"), &error));
+    OK(attune_data_add_lines(data, attune_str("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": 5}\n"), &error));
     OK(attune_tuner_new(model, data, &options, &tuner, &error));
     CHECK(warnings == 1);
     OK(attune_tuner_free(tuner));
