@@ -5,7 +5,7 @@ use crate::error::Result;
 use attune_core::arena::{ALIGN, Region};
 use attune_cpu::CpuTarget;
 
-/// Memory that the caller gives for the regions of a session or a tuner: what [`needs`](Given::needs) says, from an address on that is a multiple of
+/// Memory that the caller gives for the regions of a session or a tuner, from an address on that is a multiple of
 /// [`ALIGN`].
 #[derive(Debug)]
 pub struct Given {
