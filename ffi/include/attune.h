@@ -114,6 +114,9 @@
 // The callback or the cancellation asked for an end.
 #define ATTUNE_FINISH_CANCELLED 3
 
+// Where memory that is given must start: at a multiple of so many bytes.
+#define ATTUNE_ALIGNMENT 64
+
 // Attune's own file.
 #define ATTUNE_FORMAT_NATIVE 0
 
@@ -186,6 +189,27 @@
 // The cancellation asked for an end.
 #define ATTUNE_RUN_CANCELLED 4
 
+// The answer is liked.
+#define ATTUNE_THUMB_UP 0
+
+// The answer is disliked.
+#define ATTUNE_THUMB_DOWN 1
+
+// An earlier thumb is taken back.
+#define ATTUNE_THUMB_WITHDRAWN 2
+
+// Conversations for supervised tuning: answers that are liked, and what edits left.
+#define ATTUNE_LEARN_EXAMPLES 0
+
+// Pairs of a better and a worse answer, for DPO and its family.
+#define ATTUNE_LEARN_PAIRS 1
+
+// Liked and disliked answers, for KTO.
+#define ATTUNE_LEARN_RATINGS 2
+
+// Answers in order, for Plackett-Luce.
+#define ATTUNE_LEARN_RANKINGS 3
+
 // An adapter in memory. It does not change; tuning gives new ones.
 typedef struct attune_adapter attune_adapter;
 
@@ -196,11 +220,17 @@ typedef struct attune_cancel attune_cancel;
 // Examples to learn from, or to measure with: of one kind.
 typedef struct attune_data attune_data;
 
+// A feedback store that is open for writing. There is one at a time for a file, in all processes; one call at a time.
+typedef struct attune_feedback attune_feedback;
+
 // An opened model. Sessions, adapters and tuners keep what they need of it: it may be freed before them.
 typedef struct attune_model attune_model;
 
 // Every buffer that a session or a tuner takes.
 typedef struct attune_plan attune_plan;
+
+// A model that scores answers: an adapter that was tuned with the method `reward`. One call at a time.
+typedef struct attune_reward attune_reward;
 
 // A conversation with a model. One call at a time.
 typedef struct attune_session attune_session;
@@ -309,6 +339,47 @@ typedef struct attune_session_options {
     uint64_t budget_bytes;
 } attune_session_options;
 
+// Scores answers to one prompt: writes a number for each into `scores`. Returns 0, or another number where it cannot, which ends the run. Called in the thread of
+// the call; what is given is valid until it returns.
+typedef int32_t (*attune_reward_fn)(void *user,
+                                    struct attune_text prompt,
+                                    const struct attune_text *answers,
+                                    size_t count,
+                                    double *scores);
+
+// What tuning on rewards (`grpo`, `rloo`) needs besides. Always begin with `attune_reinforce_options_default`. An update takes `batch_size *
+// gradient_accumulation` answers.
+typedef struct attune_reinforce_options {
+    // `sizeof(attune_reinforce_options)`; `attune_reinforce_options_default` sets it.
+    uint32_t size;
+    // Answers to each prompt; 0: 8 of grpo, 2 of rloo.
+    uint32_t num_generations;
+    // Tokens of the longest answer; 0: 256, at most half of `max_length`.
+    uint32_t max_completion_length;
+    // Logits are divided by it in sampling and in the policy that is tuned. Default: 1.
+    float temperature;
+    // Only the likeliest tokens that together reach this probability are sampled. Default: 1.
+    float top_p;
+    // Only so many likeliest; 0: all.
+    uint32_t top_k;
+    // Updates that are made from the same answers. Default: 1.
+    uint32_t num_iterations;
+    // 0.
+    uint32_t reserved;
+    // The run stops where the divergence from the reference is larger, in nats a token; 0: never. Default: 1.
+    double max_kl;
+    // What answers are worth: `length:max=20`, `regex:…`, `json`, `answer`, `language:en`, `model:FOLDER`, …, summed by weights; may be NULL.
+    const struct attune_text *rewards;
+    // Their weights; NULL: 1 each.
+    const double *reward_weights;
+    // How many.
+    size_t reward_count;
+    // A reward of the app's own, of weight 1; may be NULL.
+    attune_reward_fn on_reward;
+    // Handed to `on_reward`.
+    void *user;
+} attune_reinforce_options;
+
 // What a tuner is asked to do. Names are PEFT's and TRL's. Always begin with `attune_tune_options_default`.
 typedef struct attune_tune_options {
     // `sizeof(attune_tune_options)`; `attune_tune_options_default` sets it.
@@ -375,7 +446,8 @@ typedef struct attune_tune_options {
     uint64_t seed;
     // Bytes that the tuner may take above the model file; 0: as many as it takes.
     uint64_t budget_bytes;
-    // None for supervised tuning; for preferences `dpo`, `kto`, `orpo`, `simpo`, `cpo`, `plackett_luce`, `ipo`, …, as TRL calls them.
+    // None for supervised tuning; for preferences `dpo`, `kto`, `orpo`, `simpo`, `cpo`, `plackett_luce`, `ipo`, …, as TRL calls them; `reward` for a reward model
+    // from pairs or rankings; `grpo` or `rloo` for rewards.
     struct attune_text method;
     // The loss within the method's family; none: the usual one.
     struct attune_text loss_type;
@@ -401,6 +473,8 @@ typedef struct attune_tune_options {
     const struct attune_adapter *start;
     // Ends the reading of the examples from another thread; may be NULL.
     const struct attune_cancel *cancel;
+    // What `grpo` and `rloo` need besides; else NULL.
+    const struct attune_reinforce_options *reinforce;
 } attune_tune_options;
 
 // What a plan comes to.
@@ -545,6 +619,8 @@ typedef struct attune_progress {
     double preference_accuracy;
     // For preferences: by how much; else NaN.
     double preference_margin;
+    // On rewards: the mean reward of the last update's answers; else NaN.
+    double reward;
     // Tokens in a second, targets or not.
     double tokens_per_second;
     // Seconds of tuning in all, those before a checkpoint included.
@@ -564,7 +640,7 @@ typedef struct attune_run_options {
     // `sizeof(attune_run_options)`; `attune_run_options_default` sets it.
     uint32_t size;
     // Milliseconds; 0: no limit. An update is left where it stands when one more micro-batch would be late, and the next run goes on there with the same
-    // result; one micro-batch is done in any case.
+    // result; one micro-batch is done in any case. A reward model's updates, and those on rewards, are done whole.
     uint32_t milliseconds;
     // Updates; 0: no limit.
     uint32_t max_steps;
@@ -625,6 +701,38 @@ typedef struct attune_evaluation {
     // Share of targets that were the likeliest token.
     double token_accuracy;
 } attune_evaluation;
+
+// How a store is kept.
+typedef struct attune_feedback_options {
+    // `sizeof(attune_feedback_options)`; `attune_feedback_options_default` sets it.
+    uint32_t size;
+    // At the limit, drop the oldest prompts with all that is about them if not 0; else refuse. Default: 0.
+    uint32_t drop_oldest;
+    // Entries go to the disk when `attune_feedback_flush` is called if not 0, else before the call that adds them returns. Default: 0.
+    uint32_t on_flush;
+    // 0.
+    uint32_t reserved;
+    // Bytes that the file may have, at least 4096. Default: 64 MiB.
+    uint64_t max_bytes;
+} attune_feedback_options;
+
+// What a reward model is planned for.
+typedef struct attune_reward_options {
+    // `sizeof(attune_reward_options)`; `attune_reward_options_default` sets it.
+    uint32_t size;
+    // Tokens of the longest prompt with its answer; 0: 1024, at most the model's context.
+    uint32_t max_length;
+    // Tokens of one pass: so many answers are scored at once as it holds. Default: 1024.
+    uint32_t batch_tokens;
+    // Threads; 0: as many as the processor runs at once.
+    uint32_t threads;
+    // `ATTUNE_PRECISION_…`.
+    uint32_t precision;
+    // `ATTUNE_TARGET_…`.
+    uint32_t target;
+    // Bytes that it may take above the model file; 0: as many as it takes.
+    uint64_t budget_bytes;
+} attune_reward_options;
 
 // It is done.
 #define ATTUNE_OK 0
@@ -857,6 +965,22 @@ attune_status attune_session_new(const struct attune_model *model,
                                  struct attune_session **session,
                                  struct attune_error *error);
 
+// Bytes of memory that `attune_session_new_in` needs for these options.
+attune_status attune_session_size(const struct attune_model *model,
+                                  const struct attune_session_options *options,
+                                  uint64_t *bytes,
+                                  struct attune_error *error);
+
+// As `attune_session_new`, with keys and values, scratch and adapters (`adapter_bytes` of the options) in memory of the caller's, which must start at a multiple
+// of `ATTUNE_ALIGNMENT` and stay the session's alone until it is freed. Too little is `ATTUNE_ERROR_TOO_SMALL`, and `needed_bytes` would do. What the plan calls `host`
+// is the library's own.
+attune_status attune_session_new_in(const struct attune_model *model,
+                                    const struct attune_session_options *options,
+                                    void *memory,
+                                    size_t size,
+                                    struct attune_session **session,
+                                    struct attune_error *error);
+
 // Answers a conversation. Give all of its turns each time: what the session has computed of them is not computed again. `options` and `generation` may be NULL.
 // An answer that was cancelled is no error: `finish_reason` says so.
 attune_status attune_session_chat(struct attune_session *session,
@@ -990,6 +1114,12 @@ attune_status attune_data_add_answer(struct attune_data *data,
                                      struct attune_text answer,
                                      struct attune_error *error);
 
+// Adds a conversation to be answered by the model itself, for tuning on rewards.
+attune_status attune_data_add_prompt(struct attune_data *data,
+                                     const struct attune_message *prompt,
+                                     size_t count,
+                                     struct attune_error *error);
+
 // Adds two answers to one conversation, the better and the worse.
 attune_status attune_data_add_pair(struct attune_data *data,
                                    const struct attune_message *prompt,
@@ -1036,6 +1166,17 @@ attune_status attune_tuner_new(const struct attune_model *model,
                                const struct attune_tune_options *options,
                                struct attune_tuner **tuner,
                                struct attune_error *error);
+
+// As `attune_tuner_new`, with the adapter, its gradients and state, and scratch in memory of the caller's, which must start at a multiple of `ATTUNE_ALIGNMENT`
+// and stay the tuner's alone until it is freed. Too little is `ATTUNE_ERROR_TOO_SMALL`, and `needed_bytes` would do: to learn it, call with a size of 0. What
+// the plan calls `host` is the library's own.
+attune_status attune_tuner_new_in(const struct attune_model *model,
+                                  const struct attune_data *data,
+                                  const struct attune_tune_options *options,
+                                  void *memory,
+                                  size_t size,
+                                  struct attune_tuner **tuner,
+                                  struct attune_error *error);
 
 // Learns: whole updates and a part of one, until all are done or the options ask for a pause. `options` and `outcome` may be NULL. To learn a little now and
 // a little later, call it again; to go on in another process, write a checkpoint.
@@ -1087,6 +1228,135 @@ attune_status attune_evaluate(const struct attune_model *model,
                               const struct attune_evaluate_options *options,
                               struct attune_evaluation *evaluation,
                               struct attune_error *error);
+
+// Sets all options to their defaults.
+void attune_feedback_options_default(struct attune_feedback_options *options);
+
+// Opens a store, or begins one. What a crash left unfinished is cut off; what is damaged is passed over and logged. `options` may be NULL.
+attune_status attune_feedback_open(struct attune_text path,
+                                   const struct attune_feedback_options *options,
+                                   struct attune_feedback **feedback,
+                                   struct attune_error *error);
+
+// Adds a prompt: the whole conversation before the answer. `conversation` (may be none) is a name of the app's, by which a conversation can be erased; `id` gets
+// what answers name it by. Ids are never given twice.
+attune_status attune_feedback_add_prompt(struct attune_feedback *feedback,
+                                         const struct attune_message *prompt,
+                                         size_t count,
+                                         struct attune_text conversation,
+                                         uint64_t *id,
+                                         struct attune_error *error);
+
+// Adds an answer to a prompt; `id` gets what verdicts name it by.
+attune_status attune_feedback_add_answer(struct attune_feedback *feedback,
+                                         uint64_t prompt,
+                                         struct attune_text answer,
+                                         uint64_t *id,
+                                         struct attune_error *error);
+
+// Adds a thumb on an answer: one of `ATTUNE_THUMB_…`.
+attune_status attune_feedback_add_thumb(struct attune_feedback *feedback,
+                                        uint64_t answer,
+                                        uint32_t thumb,
+                                        struct attune_error *error);
+
+// Adds what a person made of an answer: better than the answer, and an answer too, whose id `id` gets.
+attune_status attune_feedback_add_edit(struct attune_feedback *feedback,
+                                       uint64_t answer,
+                                       struct attune_text edited,
+                                       uint64_t *id,
+                                       struct attune_error *error);
+
+// Adds an answer that a person asked for in the place of another. By itself it says nothing; once it is kept or liked, it is better than the old one.
+attune_status attune_feedback_add_regenerated(struct attune_feedback *feedback,
+                                              uint64_t answer,
+                                              struct attune_text other,
+                                              uint64_t *id,
+                                              struct attune_error *error);
+
+// Adds that a person went on with an answer: copied it, sent it, replied to it.
+attune_status attune_feedback_add_kept(struct attune_feedback *feedback, uint64_t answer, struct attune_error *error);
+
+// Adds an order of two or more answers to one prompt, best first.
+attune_status attune_feedback_add_rank(struct attune_feedback *feedback,
+                                       const uint64_t *answers,
+                                       size_t count,
+                                       struct attune_error *error);
+
+// Brings everything to the disk.
+attune_status attune_feedback_flush(struct attune_feedback *feedback, struct attune_error *error);
+
+// A set of examples of what a store says: `learn` is one of `ATTUNE_LEARN_…`. Duplicates count once, and of verdicts that contradict each other the later one.
+// What is added to the store later is not in it.
+attune_status attune_feedback_get_data(struct attune_feedback *feedback,
+                                       uint32_t learn,
+                                       struct attune_data **data,
+                                       struct attune_error *error);
+
+// What a store holds and what can be learnt from it, as JSON: counts by kind, duplicates, contradictions, damage.
+attune_status attune_feedback_describe(struct attune_feedback *feedback,
+                                       uint32_t learn,
+                                       char *buffer,
+                                       size_t size,
+                                       size_t *length,
+                                       struct attune_error *error);
+
+// Writes examples to a file of JSON lines that any trainer reads. `count` (may be NULL) gets how many.
+attune_status attune_feedback_export(struct attune_feedback *feedback,
+                                     uint32_t learn,
+                                     struct attune_text path,
+                                     size_t *count,
+                                     struct attune_error *error);
+
+// Writes all that a store holds to a file, event by event: what a person may ask for. `count` (may be NULL) gets how many.
+attune_status attune_feedback_export_events(struct attune_feedback *feedback,
+                                            struct attune_text path,
+                                            size_t *count,
+                                            struct attune_error *error);
+
+// Erases a conversation, and all that is about it: its bytes are gone from the file when the call returns. `count` (may be NULL) gets how many events went.
+attune_status attune_feedback_erase_conversation(struct attune_feedback *feedback,
+                                                 struct attune_text conversation,
+                                                 uint64_t *count,
+                                                 struct attune_error *error);
+
+// Erases events by their ids, and all that is about them.
+attune_status attune_feedback_erase(struct attune_feedback *feedback,
+                                    const uint64_t *ids,
+                                    size_t id_count,
+                                    uint64_t *count,
+                                    struct attune_error *error);
+
+// Erases everything.
+attune_status attune_feedback_erase_all(struct attune_feedback *feedback, uint64_t *count, struct attune_error *error);
+
+// Closes a store. NULL is fine; one that is at work is `ATTUNE_ERROR_BUSY` and stays.
+attune_status attune_feedback_free(struct attune_feedback *feedback);
+
+// Sets all options to their defaults.
+void attune_reward_options_default(struct attune_reward_options *options);
+
+// Sets all options to their defaults.
+void attune_reinforce_options_default(struct attune_reinforce_options *options);
+
+// Makes a reward model of a model and an adapter with a score head. `options` may be NULL.
+attune_status attune_reward_new(const struct attune_model *model,
+                                const struct attune_adapter *adapter,
+                                const struct attune_reward_options *options,
+                                struct attune_reward **reward,
+                                struct attune_error *error);
+
+// Scores answers to one conversation; `scores` has a place for each.
+attune_status attune_reward_score(struct attune_reward *reward,
+                                  const struct attune_message *prompt,
+                                  size_t count,
+                                  const struct attune_text *answers,
+                                  size_t answer_count,
+                                  float *scores,
+                                  struct attune_error *error);
+
+// Frees a reward model. NULL is fine.
+attune_status attune_reward_free(struct attune_reward *reward);
 
 #ifdef __cplusplus
 }  // extern "C"
