@@ -417,7 +417,8 @@ impl<'a> Streamed<'a> {
     fn new(model: &'a Model, prompt: &[u32], options: &'a GenerateOptions) -> Self {
         Streamed {
             ids: Vec::with_capacity(options.max_tokens.min(1 << 16)),
-            text: String::with_capacity(options.max_tokens.min(1 << 16) * 4),
+            // More than any text has a token, so that it does not grow.
+            text: String::with_capacity(options.max_tokens.min(1 << 16) * 16),
             told: 0,
             stop: &options.stop,
             cut: false,

@@ -176,10 +176,12 @@ pub unsafe extern "C" fn attune_model_open_memory(
     call!(error, |c: &Caller| {
         let (name, out) = (c.text(name, "name")?, c.out(model, "model")?);
         let bytes = c.slice(data.cast::<u8>(), size, "data")?;
-        let lent = Lent { start: bytes.as_ptr(), len: bytes.len(), release, user, kept: std::sync::Arc::default() };
-        let kept = lent.kept.clone();
         let opened = if bytes.as_ptr().addr().is_multiple_of(attune::core::arena::ALIGN) {
-            Model::from_bytes(name, lent)?
+            let kept = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let lent = Lent { start: bytes.as_ptr(), len: bytes.len(), release, user, kept: kept.clone() };
+            let opened = Model::from_bytes(name, lent)?;
+            kept.store(true, std::sync::atomic::Ordering::Release);
+            opened
         } else {
             let copied = Model::read(name, size, |to| {
                 to.copy_from_slice(bytes);
@@ -189,7 +191,6 @@ pub unsafe extern "C" fn attune_model_open_memory(
             release.iter().for_each(|release| unsafe { release(user) });
             copied
         };
-        kept.store(true, std::sync::atomic::Ordering::Release);
         give(out, opened);
         Ok(())
     })

@@ -89,6 +89,9 @@ impl Cpu {
 
 impl Executor for Cpu {
     fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        if self.stopped() {
+            return;
+        }
         self.pool.run(pieces, &|piece| {
             if !self.stopped() {
                 work(piece);
