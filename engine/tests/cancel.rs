@@ -30,7 +30,7 @@ fn tuner(model: &Model) -> Tuner {
 
 fn preferences(model: &Model, method: &str) -> PreferenceTuner {
     let line = |i: usize| match method {
-        "kto" => format!("{{\"prompt\": \"one {i} \", \"completion\": \"two {i}\", \"label\": {}}}\n", i % 2 == 0),
+        "kto" => format!("{{\"prompt\": \"one {i} \", \"completion\": \"two {i}\", \"label\": {}}}\n", i.is_multiple_of(2)),
         _ => format!("{{\"prompt\": \"one {i} \", \"chosen\": \"two {i}\", \"rejected\": \"three\"}}\n"),
     };
     let data = Arc::new(Dataset::from_bytes((0..12).map(line).collect::<String>().into_bytes()).unwrap());
