@@ -48,6 +48,7 @@ fn machine(arch: Arch, isa: Isa, precision: Precision, kv: Store, threads: usize
             vocab_chunk: 24,
             inputs: Store::F32,
             stride: 1,
+            score_head: false,
             keep: 3,
             optim_8bit: false,
             dropout: false,
