@@ -147,6 +147,7 @@ impl<T: Target> Decoder<T> {
         let env = Env { model, adapters: &self.adapters, bufs: *bufs, dropout: 0.0 };
         let top = model.spec.layers - 1;
         for layer in 0..top {
+            t.check()?;
             block::forward(t, &env, layer, Kv::Cache(l.kv(layer)), &Wanted::all(bufs))?;
         }
         if last {

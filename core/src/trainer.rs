@@ -383,6 +383,7 @@ impl<T: Target> Trainer<T> {
             t.embed(l.bufs.x, &model.globals.embed, l.ids, Rows::TOKENS, spec.embed_scale)?;
         }
         for layer in from..spec.layers {
+            t.check()?;
             if let Some(rows) = if layer == first { save.take() } else { None } {
                 t.read(l.bufs.x, bytemuck::cast_slice_mut(rows))?;
             }
@@ -406,6 +407,7 @@ impl<T: Target> Trainer<T> {
             return Ok(0);
         }
         for (first, chunk) in chunks(model, l) {
+            t.check()?;
             t.linear(l.logits, l.head[1], &chunk, None, Rows::TARGETS, Slot::COLDNESS, Into::Set)?;
             if !keep {
                 t.softmax_stats(l.stats, l.logits, l.target_ids, Rows::TARGETS, first, chunk.rows)?;
@@ -613,6 +615,7 @@ fn backward_group<T: Target>(
         t.convert(between, Store::F32, x, Store::F32, Rows::TOKENS, d)?;
     }
     for i in group.clone().rev() {
+        t.check()?;
         match l.between(spec, i) {
             Some(between) => t.convert(x, Store::F32, between, Store::F32, Rows::TOKENS, d)?,
             None => t.convert(x, Store::F32, kept, l.request.inputs, Rows::TOKENS, d)?,

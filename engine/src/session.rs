@@ -339,6 +339,11 @@ impl Session {
         self.decoder.rewind(shared);
         self.history.truncate(shared);
         let mut cancelled = self.feed_unless_cancelled(&prompt[shared..])?;
+        if cancelled {
+            // Before the tokenizer is built, where it was not yet.
+            let (text, token_ids) = (String::new(), Vec::new());
+            return Ok(Generation { text, token_ids, prompt_tokens: prompt.len(), finish_reason: FinishReason::Cancelled });
+        }
         let model = self.model.clone();
         let mut out = Streamed::new(&model, prompt, options);
         let context = self.decoder.layout().request.context;
