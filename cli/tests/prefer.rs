@@ -124,6 +124,14 @@ fn tuning_on_in_place_keeps_every_adapter_and_goes_back_to_any() {
     home.ok("adapter rollback run --to 2");
     assert_eq!(home.read("run/adapter.attune"), second);
     home.fails(1, "adapter rollback run --to 77", &["1, 2, 3", "77"]);
+    for torn in [&b""[..], b"junk", &first[..first.len() / 2]] {
+        home.write("run/versions/adapter.3.attune", torn);
+        home.fails(1, "adapter rollback run", &["version 3", "1, 2", "stays as it was"]);
+        assert_eq!(home.read("run/adapter.attune"), second, "nothing replaces an adapter that has not been read");
+        let listed = home.json("adapter rollback run --list");
+        assert_eq!((&listed["versions"], &listed["unusable"][0]["version"]), (&json!([1, 2, 3]), &json!(3)));
+        assert!(home.ok("adapter rollback run --list").contains("cannot come back"));
+    }
     home.ok("tune --model tiny.gguf --data chat.jsonl --out tuned --steps 1 --init-adapter run");
     assert_eq!(home.json("adapter rollback tuned --list")["versions"], json!([1]), "what tuning started from");
 }

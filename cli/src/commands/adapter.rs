@@ -77,7 +77,10 @@ pub(crate) struct Rollback {
     /// Which version [default: the newest]
     #[arg(long, value_name = "N")]
     to: Option<u64>,
-    /// Only say which there are
+    /// Take it even if it was tuned on another model than the run
+    #[arg(long)]
+    any_base: bool,
+    /// Only say which there are, and which of them are damaged
     #[arg(long, conflicts_with = "to")]
     list: bool,
 }
@@ -85,18 +88,29 @@ pub(crate) struct Rollback {
 impl Rollback {
     fn run(&self, out: &Output) -> Outcome {
         if self.list {
-            let numbers = versions::list(&self.run)?;
-            if out.json {
-                return out.json(&serde_json::json!({ "versions": numbers }));
-            }
-            return numbers.iter().try_for_each(|&n| out.line(versions::path(&self.run, n).display()));
+            return self.list(out);
         }
-        let done = versions::rollback(&self.run, self.to)?;
+        let back = if self.any_base { versions::rollback_on_any_base } else { versions::rollback };
+        let done = back(&self.run, self.to)?;
         if out.json {
             return out.json(&done);
         }
         let kept = done.kept_as.map_or_else(String::new, |n| format!("; the one before is version {n} now"));
         out.line(format!("{} is version {} again{kept}", self.run.join(RUN_FILE).display(), done.restored))
+    }
+
+    fn list(&self, out: &Output) -> Outcome {
+        let versions = versions::survey(&self.run)?;
+        if out.json {
+            let numbers: Vec<u64> = versions.iter().map(|version| version.number).collect();
+            let problems = versions.iter().filter_map(|v| v.problem.as_ref().map(|p| (v.number, p)));
+            let problems: Vec<_> = problems.map(|(n, problem)| serde_json::json!({ "version": n, "problem": problem })).collect();
+            return out.json(&serde_json::json!({ "versions": numbers, "unusable": problems }));
+        }
+        versions.iter().try_for_each(|version| match &version.problem {
+            None => out.line(version.path.display()),
+            Some(problem) => out.line(format!("{problem} (it cannot come back)")),
+        })
     }
 }
 

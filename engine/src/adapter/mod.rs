@@ -37,7 +37,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use attune_core::adapter::{self as container, ReadError, Reader, WriteError};
+use attune_core::adapter::{self as container, AdapterFile, ReadError, Reader, WriteError};
 use attune_core::lora::{Layout, Shape};
 
 pub use base::{Base, BaseId, hash_tensors, hex};
@@ -363,6 +363,29 @@ fn native_reader(path: &Path) -> Result<(Reader<Io<File>>, u64), Error> {
     let len = file.metadata().map_err(io(path, "opening"))?.len();
     let reader = Reader::open(Io(file)).map_err(|e| read_error(path, e))?;
     Ok((reader, len))
+}
+
+/// Checks the bytes of a native file without its model: every number of the header, every checksum, and that all parameters are numbers. Gives the
+/// model that it says it belongs to. `path` is for errors.
+///
+/// # Errors
+/// [`Error::Native`], and [`Error::NotFinite`], which names the lowest layer of the adapter and no linear for parameters.
+pub(crate) fn check_native(path: &Path, bytes: &[u8]) -> Result<BaseId, Error> {
+    let native = |source| Error::Native { path: path.to_path_buf(), source };
+    let file = AdapterFile::parse(bytes).map_err(native)?;
+    let finite = |numbers: &[u8]| numbers.chunks_exact(4).all(|n| n.try_into().is_ok_and(|n: [u8; 4]| f32::from_le_bytes(n).is_finite()));
+    let mut score = assemble::zeros(file.score_head_len())?;
+    if !score.is_empty() {
+        file.copy_score_head(&mut score).map_err(native)?;
+    }
+    let layer = file.header().shape.first_layer as usize;
+    if !finite(file.params_bytes()) {
+        return Err(Error::NotFinite { path: path.to_path_buf(), layer, module: "parameters" });
+    }
+    if !score.iter().all(|x| x.is_finite()) {
+        return Err(Error::NotFinite { path: path.to_path_buf(), layer, module: "score head" });
+    }
+    Ok(id_of(&file.header().base))
 }
 
 fn read_error(path: &Path, error: ReadError<std::io::Error>) -> Error {
