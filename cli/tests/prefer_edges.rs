@@ -59,6 +59,19 @@ fn chosen_that_is_rejected_is_refused_alone_and_left_out_among_others() {
 }
 
 #[test]
+fn an_answer_that_stands_twice_in_a_ranking_is_refused_by_every_method_and_by_reward_models() {
+    let home = home(&[json!({ "prompt": "one ", "completions": ["tea", "two", "tea"] })]);
+    for method in ["dpo", "plackett_luce", "kto"] {
+        refuses(&home, method, &["line 1", "two answers are the same", "neither is better"]);
+    }
+    let train = "reward train --model tiny.gguf --data data.jsonl --out run --steps 1";
+    home.fails(1, train, &["line 1", "two answers are the same", "neither is better"]);
+    home.write("data.jsonl", pair("one ", "tea", "tea").to_string());
+    home.fails(1, train, &["line 1", "two answers are the same", "neither is better"]);
+    assert!(!home.path("run").exists(), "a refused run leaves no folder");
+}
+
+#[test]
 fn an_empty_answer_is_the_end_of_the_text_and_can_be_learnt() {
     for (chosen, rejected) in [("", "too much"), ("enough", "")] {
         let home = home(&[pair("one ", chosen, rejected)]);

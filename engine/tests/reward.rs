@@ -165,33 +165,49 @@ fn rankings_larger_than_a_micro_batch_give_the_same_gradients() {
 }
 
 #[test]
-fn equal_answers_have_the_loss_of_not_knowing_and_move_nothing_but_the_centre() {
+fn equal_answers_are_refused_alone_and_left_out_among_others() {
+    let twice = r#"{"prompt": "one ", "completions": ["two", "three", "two"]}"#;
+    for lines in [SAME, twice] {
+        let said = refused(lines);
+        assert!(said.contains("line 1: two answers are the same") && said.contains("neither is better"), "{said}");
+        let examples = prepared(&format!("{PAIRS}{lines}"), 64, true).unwrap();
+        assert_eq!((examples.len(), examples.skipped().len(), examples.skipped()[0].line), (4, 1, 5));
+    }
+    let cut = format!(r#"{{"prompt": "one ", "chosen": "{long} one", "rejected": "{long} two"}}"#, long = "the a ".repeat(40));
+    let said = refused(&cut);
+    assert!(said.contains("the same tokens within max-length"), "{said}");
+}
+
+#[test]
+fn the_centre_pulls_scores_and_leaves_differences_alone() {
     let start = trained(PAIRS);
-    let norm = |g: &[f32]| g.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    let of = |lines, center_rewards_coefficient| {
+    // Each of the two is better once: all that is left to learn is where the middle is.
+    let both = r#"{"prompt": "one ", "chosen": "two", "rejected": "three"}
+{"prompt": "one ", "chosen": "three", "rejected": "two"}"#;
+    let of = |center_rewards_coefficient| {
         let reward = RewardOptions { center_rewards_coefficient, ..RewardOptions::default() };
-        let (loss, grads) = tuner_from(lines, &options(), &reward, Some(&start)).gradients().unwrap();
-        (loss, norm(&grads))
+        let (loss, grads) = tuner_from(both, &options(), &reward, Some(&start)).gradients().unwrap();
+        (loss, grads.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt())
     };
-    let (loss, still) = of(SAME, None);
-    let (_, learning) = of(PAIRS, None);
-    assert!((loss - core::f64::consts::LN_2).abs() < 1e-6 && still < 1e-5 * learning, "{loss}, {still} of {learning}");
-    let (loss, moved) = of(SAME, Some(0.1));
-    let score = f64::from(scorer(&start).score(&text("one "), &[text("two")]).unwrap()[0]);
-    assert!((loss - core::f64::consts::LN_2 - 0.1 * (2.0 * score).powi(2)).abs() < 1e-5, "{loss}, score {score}");
-    assert!(moved > 1e-3 * learning, "{moved} of {learning}");
+    let ((loss, still), (centred, moved)) = (of(None), of(Some(0.1)));
+    let scores = scorer(&start).score(&text("one "), &[text("two"), text("three")]).unwrap();
+    let sum = f64::from(scores[0] + scores[1]);
+    assert!((centred - loss - 0.1 * sum * sum).abs() < 1e-5, "{loss} and {centred}, scores {scores:?}");
+    assert!((moved - still).abs() > 1e-3 * still, "{still} and {moved}");
     assert!(RewardOptions { center_rewards_coefficient: Some(-1.0), ..RewardOptions::default() }.objective().is_err());
 }
 
 #[test]
 fn a_margin_asks_for_more() {
-    let with = |margin: &str| SAME.replace("\"two\"}", &format!("\"two\"{margin}}}"));
+    const PAIR: &str = r#"{"prompt": "one ", "chosen": "two", "rejected": "three"}"#;
+    let with = |margin: &str| PAIR.replace("\"three\"}", &format!("\"three\"{margin}}}"));
+    // A head that knows nothing gives every answer the score 0.
     let loss = |lines: &str| tuner(lines, &options()).gradients().unwrap().0;
     assert!((loss(&with(", \"margin\": 2")) - (2f64.exp() + 1.0).ln()).abs() < 1e-6, "ln(1 + e^m)");
     assert!((loss(&with(", \"margin\": null")) - core::f64::consts::LN_2).abs() < 1e-9);
     let said = refused(&with(", \"margin\": \"much\""));
     assert!(said.contains("line 1") && said.contains("margin") && said.contains("much"), "{said}");
-    assert_ne!(prepared(SAME, 64, true).unwrap().identity(), prepared(&with(", \"margin\": 1"), 64, true).unwrap().identity());
+    assert_ne!(prepared(PAIR, 64, true).unwrap().identity(), prepared(&with(", \"margin\": 1"), 64, true).unwrap().identity());
 }
 
 #[test]

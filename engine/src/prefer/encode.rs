@@ -132,11 +132,9 @@ impl Answers {
         if self.members.iter().any(|m| first_target(m).is_none() || !purpose.scores && m.targets() == 0) {
             return Err("an answer has no token to learn left within max-length".into());
         }
-        // Scores of the same answer are the same, whichever place it has: nothing is learnt from them but where the middle is.
-        for (i, one) in self.members.iter().enumerate().filter(|_| !purpose.scores) {
+        for (i, one) in self.members.iter().enumerate() {
             if self.members.iter().skip(i + 1).any(|other| one.ids == other.ids && one.labels == other.labels) {
-                let within = if self.cut { " within max-length" } else { "" };
-                return Err(format!("two answers are the same tokens{within}, so that neither is better"));
+                return Err(same_answers(if self.cut { " tokens within max-length" } else { " tokens" }));
             }
         }
         if purpose.method.learns_prompt()
@@ -176,6 +174,17 @@ impl Answers {
         member.truncate(max_length);
         Answers { prompt: prompt - cut, members: vec![member], liked: self.liked, ..Answers::default() }
     }
+}
+
+/// Why a record that holds an answer twice gives nothing, whichever of its examples is asked for: a ranking's equal answers need not be neighbours.
+pub(super) fn repeats(record: &Record) -> Option<String> {
+    let Record::Ranking { completions, .. } = record else { return None };
+    let twice = completions.iter().enumerate().any(|(i, one)| completions.iter().skip(i + 1).any(|other| one == other));
+    twice.then(|| same_answers(""))
+}
+
+fn same_answers(what: &str) -> String {
+    format!("two answers are the same{what}, so that neither is better")
 }
 
 /// How many examples a record gives a method: a pair is two ratings; a ranking of n is n − 1 pairs of neighbours.

@@ -1,6 +1,6 @@
 //! A data set as a preference run uses it: which examples can be learnt from, how long they are, and each one's tokens when they are asked for.
 
-use super::encode::{Answers, Purpose, first_target, parts};
+use super::encode::{Answers, Purpose, first_target, parts, repeats};
 use crate::data::{BadRecord, Dataset};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -107,7 +107,13 @@ impl PreferenceExamples {
         for i in (0..data.len()).filter(|&i| keep(i as u64)) {
             progress(i);
             let count = match data.record(i) {
-                Ok(record) => parts(&record, &purpose.method),
+                Ok(record) => match repeats(&record) {
+                    Some(reason) => {
+                        examples.skip(i, reason);
+                        continue;
+                    }
+                    None => parts(&record, &purpose.method),
+                },
                 Err(bad) => {
                     examples.skip(i, format!("expected {}, found {}", bad.expected, bad.found));
                     continue;
