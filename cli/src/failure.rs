@@ -79,7 +79,8 @@ impl From<attune::Error> for Failure {
             }
             attune::Error::Core(CoreError::BadOption { .. }) => Failure::Usage(message),
             // What the data hold is no matter of usage.
-            attune::Error::Option { option, .. } if option.starts_with("--") && option != "--data" => Failure::Usage(message),
+            attune::Error::Option { option: "--data" | "--eval-data" | "--guard-data", .. } => Failure::Failed(message),
+            attune::Error::Option { option, .. } if option.starts_with("--") => Failure::Usage(message),
             _ => Failure::Failed(message),
         }
     }

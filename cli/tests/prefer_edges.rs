@@ -154,3 +154,81 @@ fn data_of_another_kind_name_the_command_that_learns_from_them() {
     assert!(!ran.stderr.contains("left out"), "once, and not for each line: {}", ran.stderr);
     home.fails(1, "prefer --model tiny.gguf --data chat.jsonl --out run", &["supervised examples", "attune tune"]);
 }
+
+#[test]
+fn a_share_of_one_example_cannot_be_held_out_and_of_two_one_is() {
+    let home = home(&[pair("one ", "two", "three")]);
+    for command in ["prefer", "reward train"] {
+        let args = format!("{command} --model tiny.gguf --data data.jsonl --out run --steps 1 --eval-split 0.5");
+        home.fails(2, &args, &["--eval-split", "two examples or more", "found 1 in", "data.jsonl"]);
+        assert!(!home.path("run").exists(), "a refused run leaves no folder");
+    }
+    home.write("data.jsonl", format!("{}\n{}\n", pair("one ", "two", "three"), pair("red ", "blue", "green")));
+    for (i, share) in [0.001, 0.5, 0.999].iter().enumerate() {
+        let said = home.json(&format!("prefer --model tiny.gguf --data data.jsonl --out run{i} --steps 1 --eval-split {share}"));
+        assert!(said["eval_loss"].as_f64().is_some_and(f64::is_finite), "{share}: {said}");
+    }
+}
+
+#[test]
+fn a_guard_alone_is_called_what_it_is() {
+    let home = home(&[pair("one ", "two", "three"), pair("red ", "blue", "green")]);
+    let args = "prefer --model tiny.gguf --data data.jsonl --guard-data chat.jsonl --steps 4 --log-every 1";
+    let ran = home.run(&format!("{args} --out run"));
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(said.contains("after update 0: guarding loss") && said.contains("no preferences were: --eval-split"), "{said}");
+    for wrong in ["held-out loss", "-0.0000", "NaN", "held-out -", "token accuracy"] {
+        assert!(!said.contains(wrong), "{wrong:?} in {said}");
+    }
+    let said = home.json(&format!("{args} --out again"));
+    assert!(said.get("best").is_none() && said.get("eval_loss").is_none() && said["guard"]["before"].as_f64() > Some(0.0), "{said}");
+    let log = String::from_utf8(home.read("again/log.jsonl")).unwrap();
+    assert!(log.contains("eval_guard_loss") && !log.contains("eval_loss"), "{log}");
+    let page = String::from_utf8(home.read("again/report.html")).unwrap();
+    assert!(page.contains("Guarding loss") && !page.contains("Held-out loss"));
+}
+
+#[test]
+fn data_that_cannot_be_used_are_blamed_by_their_own_flag() {
+    let home = home(&[pair("one ", "two", "three"), pair("red ", "blue", "green")]);
+    let prefer = "prefer --model tiny.gguf --data data.jsonl --out run --steps 1";
+    for (flag, found) in [("--guard-data data.jsonl", "pairs"), ("--eval-data chat.jsonl", "supervised")] {
+        let name = flag.split(' ').next().unwrap();
+        let ran = home.fails(1, &format!("{prefer} {flag}"), &[&format!("error: {name}:"), found]);
+        assert!(!ran.stderr.contains("error: --data"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_side_that_is_no_text_is_named_with_its_kind() {
+    for (line, says) in [
+        (json!({ "prompt": "one ", "chosen": null, "rejected": 3 }), ["`chosen`", "found null"]),
+        (json!({ "prompt": "one ", "chosen": "two", "rejected": 3 }), ["`rejected`", "found the number 3"]),
+        (json!({ "prompt": "one ", "chosen": "two", "rejected": null }), ["`rejected`", "found null"]),
+        (json!({ "prompt_ids": [1], "chosen_ids": [2], "rejected_ids": null }), ["`rejected_ids`", "found null"]),
+    ] {
+        let home = home(&[line]);
+        for command in ["prefer", "reward train"] {
+            let args = format!("{command} --model tiny.gguf --data data.jsonl --out run --steps 1");
+            let ran = home.fails(1, &args, &["line 1", says[0], says[1]]);
+            assert!(!ran.stderr.contains("without answers"), "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn rankings_serve_methods_of_ratings_by_their_best_and_their_worst() {
+    let rankings = home(&[
+        json!({ "prompt": "one ", "completions": ["two", "three", "four"] }),
+        json!({ "prompt": "red ", "completions": ["blue", "green"] }),
+    ]);
+    let ratings =
+        home(&[rating("one ", "two", true), rating("one ", "four", false), rating("red ", "blue", true), rating("red ", "green", false)]);
+    for method in ["kto", "apo_zero_unpaired"] {
+        learns(&rankings, method);
+        learns(&ratings, method);
+        let adapter = format!("{method}/adapter.attune");
+        assert_eq!(rankings.read(&adapter), ratings.read(&adapter), "{method}: the same ratings, the same adapter");
+    }
+}

@@ -137,6 +137,20 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// What is wrong with data that another flag than `--data` named.
+    pub(crate) fn blame(self, flag: &'static str) -> Error {
+        match self {
+            Error::Option { option: "--data", expected, found } => Error::Option { option: flag, expected, found },
+            other => other,
+        }
+    }
+
+    /// What to say of a data set of which nothing can be used: the first line's problem, or that nothing was chosen of it.
+    pub(crate) fn unusable(data: &crate::data::Dataset, skipped: Option<&crate::tuner::Skipped>) -> Error {
+        let reason = skipped.map_or_else(|| "none of them was chosen".into(), |s| format!("line {}: {}", s.line, s.reason));
+        Error::NothingToLearn { name: data.path().display().to_string(), records: data.len(), reason }
+    }
+
     pub(crate) fn option(option: &'static str, expected: impl Into<String>, found: impl ToString) -> Error {
         Error::Option { option, expected: expected.into(), found: found.to_string() }
     }

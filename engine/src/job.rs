@@ -13,7 +13,7 @@
 
 use crate::adapter::{Adapter, RUN_FILE, hex};
 use crate::checkpoint::{self, Saved};
-use crate::data::{Dataset, Message, Objective, Passage, Record};
+use crate::data::{Dataset, HoldOut, Message, Objective, Passage, Record};
 use crate::encode;
 use crate::error::{Error, Result};
 use crate::feedback::{self, ExampleOptions};
@@ -29,7 +29,6 @@ use crate::template::MaskOptions;
 use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
 use crate::versions;
 use attune_core::objective::Data;
-use attune_core::rng;
 use attune_core::sampler::Sampling;
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Deserialize, Serialize};
@@ -155,7 +154,7 @@ pub struct Outcome {
     pub eval: Option<EvalLog>,
     /// The evaluation of the adapter that was kept.
     pub kept: Option<EvalLog>,
-    /// The best held-out loss, and after which update.
+    /// The best held-out loss, and after which update; none where nothing was held out but guarding data.
     pub best: Option<(f64, u64)>,
     /// What was planned.
     pub plan: Plan,
@@ -324,17 +323,19 @@ impl Job {
         listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
         prepare: impl Fn(Arc<Dataset>, &dyn Fn(u64) -> bool, &mut dyn FnMut(usize)) -> Result<E>,
     ) -> Result<(E, Option<E>)> {
-        let (seed, split) = (self.config.options.seed, self.config.eval_split);
-        let held_out = |i: u64| split > 0.0 && rng::uniform(seed, u64::from_le_bytes(*b"held-out"), i) < split;
-        let total = self.train.len();
+        let (total, own) = (self.train.len(), self.eval.is_some());
+        let split = if own { 0.0 } else { self.config.eval_split };
+        let held_out = HoldOut::new(total as u64, split, self.config.options.seed).ok_or_else(|| {
+            let expected = "two examples or more, one to learn from and one to hold out (leave the flag out to learn from all)";
+            Error::option("--eval-split", expected, format!("{total} in {}", self.config.data.display()))
+        })?;
         let mut tell = |i: usize| {
             let _ = listen(Event::Preparing(i, total));
         };
-        let own = self.eval.is_some();
-        let train = prepare(self.train.clone(), &|i| own || !held_out(i), &mut tell)?;
+        let train = prepare(self.train.clone(), &|i| !held_out.has(i), &mut tell)?;
         let eval = match &self.eval {
-            Some(data) => Some(prepare(data.clone(), &|_| true, &mut |_| {})?),
-            None if split > 0.0 => Some(prepare(self.train.clone(), &held_out, &mut tell)?),
+            Some(data) => Some(prepare(data.clone(), &|_| true, &mut |_| {}).map_err(|e| e.blame("--eval-data"))?),
+            None if split > 0.0 => Some(prepare(self.train.clone(), &|i| held_out.has(i), &mut tell)?),
             None => None,
         };
         Ok((train, eval))
@@ -397,7 +398,8 @@ impl Job {
     fn guard(&self) -> Result<Option<Examples>> {
         let Some(path) = &self.config.guard_data else { return Ok(None) };
         let (data, max_length) = (Arc::new(Dataset::open(path)?), self.config.options.length_for(self.model.spec()));
-        Examples::prepare(&self.model, data, max_length, MaskOptions::default(), |_| true, |_| {}).map(Some)
+        let guard = Examples::prepare(&self.model, data, max_length, MaskOptions::default(), |_| true, |_| {});
+        guard.map(Some).map_err(|e| e.blame("--guard-data"))
     }
 
     /// As [`learner`](Self::learner), on rewards.
@@ -512,7 +514,7 @@ impl Job {
             before: log.evals.first().filter(|eval| eval.step == 0).cloned(),
             eval: log.evals.last().cloned(),
             kept: best.and_then(|(_, step)| log.evals.iter().find(|eval| eval.step == step).cloned()),
-            best: best.filter(|_| !log.evals.is_empty()),
+            best: best.filter(|_| log.evals.iter().any(|eval| eval.eval_loss.is_finite())),
             plan,
             measured_peak: meter.peak(),
             adapter: path,

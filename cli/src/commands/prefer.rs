@@ -16,7 +16,9 @@ pub(crate) struct Prefer {
     /// [default: dpo]
     #[arg(long, value_name = "METHOD", help_heading = "Preferences")]
     method: Option<String>,
-    /// JSON lines or a JSON array: prompt/chosen/rejected, prompt/completion/label, prompt/completions best first, or the same as messages or ids; or a feedback store
+    /// JSON lines or a JSON array: prompt/chosen/rejected, prompt/completion/label, prompt/completions best first, or the same as messages or ids; or a
+    /// feedback store. Of a ranking, methods that learn from pairs take neighbours, and kto and apo_zero_unpaired the best answer as liked and the worst as
+    /// disliked; of a pair, these take both
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     data: Option<PathBuf>,
     /// What answers are measured against: the adapter that tuning starts from, or the adapter switched off [default: init]

@@ -329,7 +329,12 @@ impl<'a> Watch<'a> {
         let held_out = self
             .eval
             .as_ref()
-            .map_or_else(String::new, |eval| format!("  held-out {:.4}", eval.numbers.get("eval_reward").unwrap_or(eval.eval_loss)));
+            .and_then(|eval| {
+                let held_out = eval.numbers.get("eval_reward").unwrap_or(eval.eval_loss);
+                let guard = eval.preference.guard_loss.map(|loss| format!("  guarding {loss:.4}"));
+                if held_out.is_nan() { guard } else { Some(format!("  held-out {held_out:.4}")) }
+            })
+            .unwrap_or_default();
         let speed = thousands(step.tokens_per_second.round() as u64);
         let accuracy = step
             .preference
@@ -361,6 +366,10 @@ impl<'a> Watch<'a> {
             let share = eval.preference.accuracy.or_else(|| eval.numbers.get("eval_accuracy"));
             let said = share.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
             let said = said.unwrap_or_else(|| format!("token accuracy {tokens:.1} %"));
+            if let Some(loss) = eval.preference.guard_loss.filter(|_| eval.eval_loss.is_nan()) {
+                self.out.note(format!("after update {}: guarding loss {loss:.4}", eval.step));
+                return;
+            }
             let guard = eval.preference.guard_loss.map_or_else(String::new, |loss| format!(", guarding loss {loss:.4}"));
             if let Some(reward) = eval.numbers.get("eval_reward") {
                 let kl = eval.preference.kl.map_or_else(String::new, |kl| format!(", kl {kl:.3}"));

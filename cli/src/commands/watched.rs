@@ -93,8 +93,13 @@ impl<'a> Watched<'a> {
             }
             entries.push(("guarding loss", text));
         }
-        if self.preferences && self.outcome.eval.is_none() && self.outcome.finished {
-            entries.push(("held-out", "nothing was: --eval-split 0.1 measures what is learnt, --guard-data FILE what is unlearnt".into()));
+        if self.preferences && self.outcome.finished {
+            let learnt = "--eval-split 0.1 measures what is learnt";
+            match &self.outcome.eval {
+                None => entries.push(("held-out", format!("nothing was: {learnt}, --guard-data FILE what is unlearnt"))),
+                Some(eval) if eval.eval_loss.is_nan() => entries.push(("held-out", format!("no preferences were: {learnt}"))),
+                Some(_) => {}
+            }
         }
         if let Some(newest) = self.versions.last() {
             let run = self.run.display();

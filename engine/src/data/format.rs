@@ -140,6 +140,8 @@ impl Format {
     pub fn of(map: &Map<String, Value>) -> Option<Format> {
         let has = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
         let pair = |a: &str, b: &str| has(a) && has(b);
+        // A pair with one side missing is a pair all the same, and the reader says which side it is.
+        let given = |a: &str, b: &str| map.contains_key(a) && map.contains_key(b) && (has(a) || has(b));
         let rated = has("label") && map.get("label").and_then(label_of).is_some() || has("kto_tag");
         let prompted = map.contains_key("instruction");
         Some(if has("prompt_ids") && pair("chosen_ids", "rejected_ids") {
@@ -172,6 +174,12 @@ impl Format {
             if rated { Format::RatingAlpaca } else { Format::Alpaca }
         } else if map.contains_key("prompt") && map.contains_key("completion") {
             if rated { Format::Rating } else { Format::PromptCompletion }
+        } else if given("chosen_ids", "rejected_ids") {
+            Format::PreferenceIds
+        } else if given("chosen_messages", "rejected_messages") {
+            Format::PreferenceMessages
+        } else if given("chosen", "rejected") {
+            if prompted { Format::PreferenceAlpaca } else { Format::Preference }
         } else if has("text") {
             Format::Text
         } else if has("prompt_ids") {

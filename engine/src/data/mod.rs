@@ -11,6 +11,7 @@ pub mod check;
 mod compare;
 mod dataset;
 mod format;
+mod hold_out;
 mod json;
 mod message;
 mod order;
@@ -19,6 +20,7 @@ mod parse;
 mod record;
 mod split;
 
+pub(crate) use hold_out::HoldOut;
 pub(crate) use json::{Problem, describe, parse_object};
 pub(crate) use message::{messages_from, tools_from};
 pub(crate) use parse::ids;

@@ -71,11 +71,16 @@ impl Answers {
                 let pair = completions.drain(..).skip(part).take(2).collect();
                 (prompt, pair, false)
             }
+            (Record::Ranking { prompt, completions, .. }, Data::Ratings) => {
+                let liked = part == 0;
+                let mut ends = completions.into_iter();
+                (prompt, if liked { ends.next() } else { ends.next_back() }.into_iter().collect(), liked)
+            }
             (Record::Rating { prompt, completion, label, .. }, Data::Ratings) => (prompt, vec![completion], label),
             (other, data) => {
                 let expected = match data {
                     Data::Pairs => "pairs (prompt, chosen, rejected) or rankings",
-                    Data::Ratings => "ratings (prompt, completion, label) or pairs",
+                    Data::Ratings => "ratings (prompt, completion, label), pairs or rankings",
                     Data::Rankings => "rankings (prompt, completions) or pairs",
                 };
                 return Err(Error::option("--data", format!("{expected} for {purpose}"), other.objective().told()));
@@ -187,10 +192,11 @@ fn same_answers(what: &str) -> String {
     format!("two answers are the same{what}, so that neither is better")
 }
 
-/// How many examples a record gives a method: a pair is two ratings; a ranking of n is n − 1 pairs of neighbours.
+/// How many examples a record gives a method: a pair is two ratings; a ranking of n is n − 1 pairs of neighbours, or two ratings: the best answer is liked,
+/// the worst is not, and those between say nothing.
 pub(super) fn parts(record: &Record, method: &Method) -> usize {
     match (record, method.data()) {
-        (Record::Preference { .. }, Data::Ratings) => 2,
+        (Record::Preference { .. } | Record::Ranking { .. }, Data::Ratings) => 2,
         (Record::Ranking { completions, .. }, Data::Pairs) => completions.len().saturating_sub(1),
         _ => 1,
     }

@@ -144,14 +144,13 @@ impl PreferenceExamples {
     }
 
     fn refuse_nothing(&self) -> Result<()> {
-        let (name, records) = (self.data.path().display().to_string(), self.data.len());
         if self.usable.is_empty() {
-            let reason = self.skipped.first().map_or_else(|| "it is empty".into(), |s| format!("line {}: {}", s.line, s.reason));
-            return Err(Error::NothingToLearn { name, records, reason });
+            return Err(Error::unusable(&self.data, self.skipped.first()));
         }
         if matches!(&self.purpose.method, Method::Kto(kto) if kto.needs_divergence()) && self.usable.len() < 2 {
             let reason =
                 "kto weighs each answer against another example's, and there is one alone; add a second, or take apo_zero_unpaired";
+            let (name, records) = (self.data.path().display().to_string(), self.data.len());
             return Err(Error::NothingToLearn { name, records, reason: reason.into() });
         }
         Ok(())

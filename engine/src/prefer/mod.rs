@@ -569,7 +569,7 @@ impl PreferenceTuner {
     }
 
     /// Evaluates the held-out data and remembers the adapter if it is the best so far and the guarding data's loss has not risen beyond the
-    /// tolerance. `None` where there is no held-out data. Without held-out preferences the guard's loss is the evaluation's, and the last
+    /// tolerance. `None` where there is no held-out data. Without held-out preferences there is the guard's loss alone, and the last
     /// adapter within the tolerance is kept.
     ///
     /// # Errors
@@ -584,11 +584,12 @@ impl PreferenceTuner {
         };
         let mut log = match (self.score_held_out()?, &guard) {
             (Some(log), _) => log,
-            (None, Some(guard)) => EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() },
+            (None, Some(_)) => EvalLog::of_guard(step),
             (None, None) => return Ok(None),
         };
         log.preference.guard_loss = guard.map(|guard| guard.loss);
-        if !log.eval_loss.is_finite() || log.preference.guard_loss.is_some_and(|loss| !loss.is_finite()) {
+        let measured = [self.held_out.preferences.is_some().then_some(log.eval_loss), log.preference.guard_loss];
+        if !measured.into_iter().flatten().all(f64::is_finite) {
             return Err(Error::Diverged { step, what: "the held-out loss" });
         }
         if let Some(loss) = log.preference.guard_loss {

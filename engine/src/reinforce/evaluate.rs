@@ -14,7 +14,7 @@ use attune_core::trainer::Trunk;
 impl ReinforceTuner {
     /// Answers the held-out prompts greedily, scores the answers, and remembers the adapter if their mean reward is the largest so far, their divergence
     /// from the reference is within its bound, and the guarding data's loss has not risen beyond the tolerance. `None` where there is no held-out
-    /// data. Without prompts the guard's loss is the evaluation's, and the last adapter within the tolerance is kept.
+    /// data. Without prompts there is the guard's loss alone, and the last adapter within the tolerance is kept.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -31,11 +31,12 @@ impl ReinforceTuner {
         };
         let mut log = match (self.answer_held_out()?, &guard) {
             (Some(log), _) => log,
-            (None, Some(guard)) => EvalLog { step, eval_loss: guard.loss, eval_token_accuracy: guard.token_accuracy, ..EvalLog::default() },
+            (None, Some(_)) => EvalLog::of_guard(step),
             (None, None) => return Ok(None),
         };
         log.preference.guard_loss = guard.map(|guard| guard.loss);
-        if !log.eval_loss.is_finite() || log.preference.guard_loss.is_some_and(|loss| !loss.is_finite()) {
+        let measured = [self.held_out.prompts.is_some().then_some(log.eval_loss), log.preference.guard_loss];
+        if !measured.into_iter().flatten().all(f64::is_finite) {
             return Err(Error::Diverged { step, what: "the held-out loss" });
         }
         if let Some(loss) = log.preference.guard_loss {

@@ -73,8 +73,7 @@ impl Prompts {
         }
         prompts.identity = hash.finalize().into();
         if prompts.usable.is_empty() {
-            let reason = prompts.skipped.first().map_or_else(|| "it is empty".into(), |s| format!("line {}: {}", s.line, s.reason));
-            return Err(Error::NothingToLearn { name: data.path().display().to_string(), records: data.len(), reason });
+            return Err(Error::unusable(&data, prompts.skipped.first()));
         }
         Ok(prompts)
     }

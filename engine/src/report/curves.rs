@@ -196,8 +196,10 @@ fn evaluations(page: &mut String, evals: &[EvalLog], others: &[Series]) {
     let measured: Vec<&Series> =
         panels(others).into_iter().flat_map(|(_, s)| s).filter(|s| !s.evals.is_empty()).take(COLUMNS_BESIDES).collect();
     // What is no cross-entropy has no perplexity: a run that measures more than its guard learns something else than tokens.
-    let supervised = measured.iter().all(|s| s.name == "guard_loss");
-    page.push_str("<details><summary>Evaluations on held-out data</summary><table class=\"numbers\"><thead><tr><th>After update<th>Loss");
+    let losses = evals.iter().any(|e| !e.eval_loss.is_nan());
+    let supervised = losses && measured.iter().all(|s| s.name == "guard_loss");
+    page.push_str("<details><summary>Evaluations on held-out data</summary><table class=\"numbers\"><thead><tr><th>After update");
+    page.push_str(if losses { "<th>Loss" } else { "" });
     page.push_str(if supervised { "<th>Perplexity<th>Tokens predicted" } else { "" });
     for series in &measured {
         let _ = write!(page, "<th>{}", Escaped(&series.name));
@@ -206,7 +208,10 @@ fn evaluations(page: &mut String, evals: &[EvalLog], others: &[Series]) {
     let best = best(evals);
     for e in evals.iter().take(ROWS) {
         let (class, note) = if best == Some(e) { (" class=\"best\"", " (best)") } else { ("", "") };
-        let _ = write!(page, "<tr{class}><td>{}{note}<td>{}", count(e.step), number(e.eval_loss));
+        let _ = write!(page, "<tr{class}><td>{}{note}", count(e.step));
+        if losses {
+            let _ = write!(page, "<td>{}", number(e.eval_loss));
+        }
         if supervised {
             let accuracy = if e.eval_token_accuracy.is_finite() { percent(e.eval_token_accuracy) } else { "—".into() };
             let _ = write!(page, "<td>{}<td>{accuracy}", number(e.eval_loss.exp()));

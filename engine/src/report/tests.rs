@@ -167,6 +167,21 @@ fn a_run_on_preferences_shows_rewards_margin_accuracy_and_guard() {
 }
 
 #[test]
+fn a_run_that_only_its_guard_measured_shows_the_guards_loss_and_no_held_out_one() {
+    let mut r = preferences(20);
+    for eval in &mut r.evals {
+        let preference = EvalPreferenceLog { guard_loss: eval.preference.guard_loss, ..EvalPreferenceLog::default() };
+        *eval = EvalLog { preference, ..EvalLog::of_guard(eval.step) };
+    }
+    let page = r.html();
+    assert!(page.contains("Guarding loss") && page.contains("<th>guard_loss"));
+    for absent in ["Held-out loss", "NaN", "Perplexity", "<th>Loss", "not finite"] {
+        assert!(!page.contains(absent), "{absent} has no place in it");
+    }
+    assert!(well_formed(&page));
+}
+
+#[test]
 fn whatever_a_log_measures_is_drawn_under_its_name() {
     let page = others(60).html();
     for expected in ["Mean reward", "Entropy of the policy", "Tokens of an answer", "Divergence from the reference", "made&lt;up&gt;"] {

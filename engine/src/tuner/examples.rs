@@ -64,8 +64,7 @@ impl Examples {
             }
         }
         if examples.usable.is_empty() {
-            let reason = examples.skipped.first().map_or_else(|| "it is empty".into(), |s| format!("line {}: {}", s.line, s.reason));
-            return Err(Error::NothingToLearn { name: data.path().display().to_string(), records: data.len(), reason });
+            return Err(Error::unusable(&data, examples.skipped.first()));
         }
         Ok(examples)
     }

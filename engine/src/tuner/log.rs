@@ -35,7 +35,9 @@ pub struct StepLog {
 pub struct EvalLog {
     /// Updates done.
     pub step: u64,
-    /// Mean over all targets of the held-out data (of preferences: over its examples; of reinforcement: the mean reward, negative).
+    /// Mean over all targets of the held-out data (of preferences: over its examples; of reinforcement: the mean reward, negative); NaN, and left out
+    /// of the log, where nothing was held out but guarding data.
+    #[serde(default = "no_number", skip_serializing_if = "is_no_number")]
     pub eval_loss: f64,
     /// Share of targets that were the likeliest token; NaN, and left out of the log, where no tokens are predicted.
     #[serde(default = "no_number", skip_serializing_if = "is_no_number")]
@@ -199,11 +201,19 @@ impl StepLog {
 }
 
 impl EvalLog {
+    /// One that is about the guarding data alone.
+    pub(crate) fn of_guard(step: u64) -> EvalLog {
+        EvalLog { step, eval_loss: no_number(), eval_token_accuracy: no_number(), ..EvalLog::default() }
+    }
+
     /// Reads a line of a log; `None` for one of another kind.
     #[must_use]
     pub fn parse(line: &str) -> Option<EvalLog> {
         let log: EvalLog = serde_json::from_str(line).ok()?;
         let log = EvalLog { preference: serde_json::from_str(line).ok()?, ..log };
+        if log.eval_loss.is_nan() && log.preference.guard_loss.is_none() {
+            return None;
+        }
         Some(EvalLog { numbers: Numbers::besides(line, &log)?, ..log })
     }
 }
@@ -247,5 +257,10 @@ mod tests {
         let eval = EvalLog { step: 3, eval_loss: 0.25, eval_token_accuracy: 1.0, preference, numbers };
         let line = serde_json::to_string(&eval).unwrap();
         assert_eq!((EvalLog::parse(&line), StepLog::parse(&line)), (Some(eval), None));
+        let guard = EvalLog { preference, ..EvalLog::of_guard(4) };
+        let line = serde_json::to_string(&guard).unwrap();
+        assert_eq!(line, r#"{"step":4,"eval_guard_loss":2.5}"#, "what was not measured is not there");
+        let read = EvalLog::parse(&line).unwrap();
+        assert!(read.eval_loss.is_nan() && read.preference == preference && read.step == 4);
     }
 }
