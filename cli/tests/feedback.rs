@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{Home, Ran, finish, has_keys, keys};
+use common::{Home, Ran, finish, has_keys, keys, ran};
 use serde_json::{Value, json};
+use std::process::Stdio;
 
 /// The command with arguments that may hold spaces.
 fn run(home: &Home, args: &[&str]) -> Ran {
@@ -58,7 +59,7 @@ fn what_was_added_is_listed_checked_and_exported() {
     for (format, data, records) in
         [("preferences", "preference", 4), ("ratings", "rating", 4), ("rankings", "ranking", 4), ("supervised", "prompt-completion", 2)]
     {
-        let written = home.json(&format!("feedback export store --format {format} --out out.jsonl"));
+        let written = home.json(&format!("feedback export store --format {format} --out out.jsonl --force"));
         assert_eq!((&written["records"], &written["path"]), (&json!(records), &json!("out.jsonl")), "{format}");
         assert_eq!(written["report"]["contradiction_count"], 1);
         let checked = home.json("data check out.jsonl");
@@ -79,6 +80,59 @@ fn a_raw_export_is_imported_once() {
     assert!(fed.status == Some(0) && fed.stdout.contains("18 entries added"), "{fed:?}");
     home.write("bad.jsonl", "{\"id\": 1}\n");
     home.fails(1, "feedback import fourth bad.jsonl", &["line 1", "none of its 1 lines"]);
+}
+
+#[test]
+fn an_export_overwrites_nothing_unless_it_is_told_to() {
+    let home = filled();
+    home.write("out.jsonl", "precious");
+    for format in ["preferences", "raw"] {
+        home.fails(1, &format!("feedback export store --format {format} --out out.jsonl"), &["out.jsonl", "there already", "--force"]);
+        assert_eq!(home.read("out.jsonl"), b"precious");
+    }
+    home.ok("feedback export store --format raw --out out.jsonl --force");
+    assert_eq!(home.json("feedback import copy out.jsonl")["added"], 18);
+}
+
+#[test]
+fn a_ranking_takes_no_answer_twice_and_what_came_twice_is_imported_twice() {
+    let home = Home::new();
+    let refused = run(&home, &["add", "store", "--prompt", "x", "-a", "tea", "-a", "two", "-a", "tea", "--ranked"]);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("each answer once") && refused.stderr.contains("\"tea\" twice"), "{}", refused.stderr);
+    assert!(!home.path("store").exists());
+    add(&home, &["--prompt", "x", "-a", "tea", "-a", "two", "-a", "tea", "--time", "7"]);
+    home.fails(2, "feedback add store --rank 2,3,4", &["each answer once", "\"tea\" twice"]);
+    home.fails(2, "feedback add store --rank 2,3,2", &["each answer once", "2\" twice"]);
+    add(&home, &["--rank", "3,2"]);
+    add(&home, &["--answer-id", "4", "--thumb", "up"]);
+    home.ok("feedback export store --format raw --out raw.jsonl");
+    for added in [6, 0] {
+        let said = home.json("feedback import copy raw.jsonl");
+        assert_eq!(said, json!({ "added": added, "known": 6 - added, "bad": 0 }));
+    }
+    assert_eq!(home.ok("feedback list copy --json"), home.ok("feedback list store --json"));
+}
+
+#[test]
+fn many_that_add_at_once_wait_for_one_another() {
+    let home = Home::new();
+    let start = |i: usize| {
+        let mut command = home.command("feedback add store --answer x --thumb up --prompt");
+        command.arg(format!("prompt {i}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let all: Vec<_> = (0..24).map(start).collect();
+    for child in all {
+        let ran = ran(child);
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    }
+    let (entries, damage) = (home.json_lines("feedback list store"), &home.json("feedback check store")["damage"]);
+    assert_eq!((entries.len(), &damage["count"], &damage["unfinished"]), (24 * 3, &json!(0), &json!(0)));
+    let mut prompts: Vec<&str> =
+        entries.iter().filter(|e| e["event"] == "prompt").map(|e| e["content"][0]["content"].as_str().unwrap()).collect();
+    prompts.sort_unstable();
+    prompts.dedup();
+    assert_eq!(prompts.len(), 24, "each of them is there");
 }
 
 #[test]

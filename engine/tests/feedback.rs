@@ -3,9 +3,10 @@
 
 use attune::core::rng;
 use attune::data::{Message, Passage};
-use attune::feedback::{Context, Durability, Entry, Erase, Error, Event, Reader, Store, StoreOptions, Thumb, WhenFull};
+use attune::feedback::{Context, Damage, Durability, Entry, Erase, Error, Event, Reader, Store, StoreOptions, Thumb, WhenFull};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const HEADER: usize = 24;
 
@@ -287,13 +288,39 @@ fn damage_of_any_kind_gives_no_entry_that_was_not_stored_and_never_panics() {
 }
 
 #[test]
+fn writers_wait_for_one_another_and_no_entry_is_lost_or_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { wait: Duration::from_secs(60), ..StoreOptions::default() };
+    let write = |writer: usize| {
+        for i in 0..6 {
+            let mut store = Store::open_with(path(&folder), options).unwrap();
+            let of = store.append(prompt(&format!("{writer} asks {i}")), &at(1)).unwrap();
+            store.append(answer(of, &format!("{writer} answers {i}")), &at(1)).unwrap();
+        }
+    };
+    std::thread::scope(|scope| (0..16).for_each(|writer| drop(scope.spawn(move || write(writer)))));
+    let mut reader = Reader::open(path(&folder)).unwrap();
+    let entries: Vec<Entry> = reader.by_ref().map(Result::unwrap).collect();
+    assert_eq!((entries.len(), reader.damage()), (16 * 6 * 2, &Damage::default()));
+    assert!(entries.iter().zip(1..).all(|(entry, id)| entry.id == id), "no id is given twice");
+    for (asked, answered) in entries.iter().zip(entries.iter().skip(1)).step_by(2) {
+        assert_eq!(answered.event.of(), [asked.id], "nobody writes between another's entries");
+    }
+}
+
+#[test]
 fn there_is_one_writer_and_any_number_of_readers() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(path(&folder)).unwrap();
     store.append(prompt("one"), &at(1)).unwrap();
-    let error = Store::open(path(&folder)).map(drop).unwrap_err();
+    let within =
+        |ms| Store::open_with(path(&folder), StoreOptions { wait: Duration::from_millis(ms), ..StoreOptions::default() }).map(drop);
+    let error = within(0).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }));
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    let began = Instant::now();
+    let error = within(60).unwrap_err();
+    assert!(error.to_string().contains("still after 0.1 s") && began.elapsed() >= Duration::from_millis(60), "{error}");
     let mut early = Reader::open(path(&folder)).unwrap();
     store.append(prompt("two"), &at(1)).unwrap();
     assert_eq!(read(&path(&folder)).len(), 2);
@@ -303,7 +330,10 @@ fn there_is_one_writer_and_any_number_of_readers() {
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(path(&folder), folder.path().join("link")).unwrap();
-        assert!(matches!(Store::open(folder.path().join("link")).map(drop), Err(Error::Locked { .. })));
+        assert!(matches!(
+            Store::open_with(folder.path().join("link"), StoreOptions { wait: Duration::ZERO, ..StoreOptions::default() }).map(drop),
+            Err(Error::Locked { .. })
+        ));
     }
     drop(store);
     Store::open(path(&folder)).unwrap();

@@ -78,6 +78,7 @@ pub unsafe extern "C" fn attune_feedback_open(
             max_bytes: options.max_bytes,
             when_full: if options.drop_oldest == 0 { WhenFull::Refuse } else { WhenFull::DropOldest },
             durability: if options.on_flush == 0 { Durability::Each } else { Durability::OnFlush },
+            ..StoreOptions::default()
         };
         out.set(handle::insert(Store::open_with(path, options)?));
         Ok(())

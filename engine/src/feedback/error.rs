@@ -34,12 +34,18 @@ pub enum Error {
         found: u32,
     },
     /// Another writer has the store.
-    #[error("{path}: expected to be the only writer, found {writer} at work; wait for it, or read without writing", path = path.display())]
+    #[error(
+        "{path}: expected to be the only writer, found {writer} at work, {}; wait for it, or read without writing",
+        if waited.is_zero() { "and there was no time to wait".to_owned() } else { format!("still after {:.1} s", waited.as_secs_f64()) },
+        path = path.display()
+    )]
     Locked {
         /// The file.
         path: PathBuf,
         /// Who has it, as far as it can be told.
         writer: String,
+        /// How long it was waited for.
+        waited: std::time::Duration,
     },
     /// Something changed the file behind the writer's back.
     #[error(

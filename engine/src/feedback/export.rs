@@ -117,6 +117,8 @@ impl Store {
         let mut imported = Imported::default();
         let mut lines = Lines { source: io::BufReader::with_capacity(1 << 16, lines), number: 0, text: Vec::new() };
         let mut renamed: HashMap<u64, u64> = HashMap::new();
+        // What came twice is there twice, as the store has it that it came from: the first is known by the first, the second by the second.
+        let mut met: HashMap<[u8; 16], usize> = HashMap::new();
         let (mut staged, mut next) = (Staged::default(), self.next_id);
         while let Some(whole) = lines.next().map_err(Error::io(&self.path, "reading what to import"))? {
             let number = lines.number;
@@ -146,7 +148,9 @@ impl Store {
                 continue;
             }
             let identity = identities.identity(&entry);
-            if let Some(id) = identities.by_identity.get(&identity) {
+            let before = met.entry(identity).or_default();
+            *before += 1;
+            if let Some(id) = identities.by_identity.get(&identity).and_then(|ids| ids.get(*before - 1)) {
                 renamed.insert(entry.id, *id);
                 imported.known += 1;
                 continue;
@@ -244,7 +248,7 @@ fn record_to_value(record: &Record) -> Value {
 /// What makes entries the same whatever their ids: all else, and what the entries are that they are about.
 struct Identities {
     by_id: HashMap<u64, [u8; 16]>,
-    by_identity: HashMap<[u8; 16], u64>,
+    by_identity: HashMap<[u8; 16], Vec<u64>>,
 }
 
 impl Identities {
@@ -260,7 +264,7 @@ impl Identities {
 
     fn insert(&mut self, id: u64, identity: [u8; 16]) {
         self.by_id.insert(id, identity);
-        self.by_identity.entry(identity).or_insert(id);
+        self.by_identity.entry(identity).or_default().push(id);
     }
 
     fn identity(&self, entry: &Entry) -> [u8; 16] {

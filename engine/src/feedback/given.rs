@@ -53,12 +53,17 @@ impl Store {
     /// Stores a prompt, its answers and a verdict, with one write to the disk.
     ///
     /// # Errors
-    /// As [`append`](Store::append), and [`Error::Event`] where the number of answers does not fit the verdict. Then nothing of it is in the file.
+    /// As [`append`](Store::append), and [`Error::Event`] where the number of answers does not fit the verdict or a ranking holds one twice. Then nothing of it is in the file.
     pub fn tell(&mut self, feedback: Feedback, context: &Context) -> Result<Told, Error> {
         let Feedback { prompt, tools, answers, verdict } = feedback;
         let single = !matches!(verdict, Verdict::None | Verdict::Ranked);
         if single && answers.len() != 1 {
             return Err(Error::event("the verdict", "one answer that it is about", format!("{} answers", answers.len())));
+        }
+        if matches!(verdict, Verdict::Ranked)
+            && answers.iter().enumerate().any(|(i, one)| answers.iter().skip(i + 1).any(|other| one == other))
+        {
+            return Err(Error::event("the rank", "each answer once", "the same one twice"));
         }
         let id = self.next_id();
         let ids: Vec<u64> = (id + 1..).take(answers.len()).collect();

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Ids and times stay below this, so that every program that reads JSON gets them right.
 pub(super) const HIGHEST: u64 = 1 << 53;
@@ -43,11 +43,13 @@ pub struct StoreOptions {
     pub when_full: WhenFull,
     /// When entries go to the disk.
     pub durability: Durability,
+    /// How long [`Store::open_with`] waits for another writer to be done before it gives [`Error::Locked`].
+    pub wait: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { max_bytes: 64 << 20, when_full: WhenFull::Refuse, durability: Durability::Each }
+        StoreOptions { max_bytes: 64 << 20, when_full: WhenFull::Refuse, durability: Durability::Each, wait: Duration::from_secs(5) }
     }
 }
 
@@ -110,7 +112,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store, or begins one. An entry that a crash left unfinished is cut off; what is damaged is passed over and reported.
+    /// Opens a store, or begins one, waiting up to five seconds for another writer. An entry that a crash left unfinished is cut off; what is damaged is passed over and reported.
     ///
     /// # Errors
     /// [`Error::Locked`], [`Error::NotFeedback`], [`Error::Version`], [`Error::Io`].
@@ -134,7 +136,7 @@ impl Store {
             // A link and what it points to are one store.
             path = fs::canonicalize(&path).map_err(Error::io(&path, "opening"))?;
         }
-        let lock = lock(&path)?;
+        let lock = lock(&path, options.wait)?;
         // What a crash left of a file that was being written anew: it may hold what has been erased since.
         match fs::remove_file(beside(&path, files::UNFINISHED)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&path, "clearing up")(e)),
@@ -407,26 +409,37 @@ fn beside(path: &Path, more: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Takes the file beside the store that says that somebody writes.
-fn lock(path: &Path) -> Result<File, Error> {
+/// Takes the file beside the store that says that somebody writes, as soon as nobody else has it.
+fn lock(path: &Path, wait: Duration) -> Result<File, Error> {
     let beside = beside(path, ".lock");
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&beside);
     let mut lock = open.map_err(Error::io(&beside, "opening"))?;
-    match lock.try_lock() {
-        Ok(()) => {
-            // Only for the message to whoever comes second.
-            let _ = lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()));
-            Ok(lock)
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match lock.try_lock() {
+            Ok(()) => {
+                // Only for the message to whoever comes second.
+                let _ = lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()));
+                return Ok(lock);
+            }
+            // Systems let nobody wait for a lock for a while: ask again, ever less often.
+            Err(TryLockError::WouldBlock) => match wait.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+                Some(left) => std::thread::sleep(pause.min(left)),
+                None => break,
+            },
+            Err(TryLockError::Error(e)) => return Err(Error::io(&beside, "locking")(e)),
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = lock.take(10).read_to_string(&mut text).ok().and_then(|_| text.parse::<u32>().ok());
-            let writer = pid.map_or_else(|| "another one".to_owned(), |pid| format!("process {pid}"));
-            Err(Error::Locked { path: path.to_path_buf(), writer })
-        }
-        Err(TryLockError::Error(e)) => Err(Error::io(&beside, "locking")(e)),
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    let mut text = String::new();
+    let pid = lock.take(10).read_to_string(&mut text).ok().and_then(|_| text.parse::<u32>().ok());
+    let writer = pid.map_or_else(|| "another one".to_owned(), |pid| format!("process {pid}"));
+    Err(Error::Locked { path: path.to_path_buf(), writer, waited: wait })
 }
+
+/// Between two tries to get the lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Begins an empty store that nobody else may read.
 fn create(path: &Path) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 use super::Limits;
 use crate::args::read_text;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, list};
+use crate::output::{Output, list, one_line};
 use attune::data::{Message, Passage};
-use attune::feedback::{Context, Entry, Event, Thumb};
+use attune::feedback::{Context, Entry, Event, Reader, Thumb};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -117,6 +117,7 @@ impl Add {
         if self.ranked && self.answer.len() < 2 {
             return Err(Failure::Usage(format!("--ranked: expected two or more --answer, found {}", self.answer.len())));
         }
+        self.refuse_repeats()?;
         let prompt = self.prompt()?;
         let mut store = self.limits.open(&self.store)?;
         let (events, mut added) = self.events(prompt, store.next_id());
@@ -132,6 +133,38 @@ impl Add {
         entries.extend((!added.answers.is_empty()).then(|| ("answers", ids(&added.answers))));
         entries.extend((!added.verdicts.is_empty()).then(|| ("verdicts", ids(&added.verdicts))));
         list(out, &entries)
+    }
+
+    /// An answer that stands twice in an order is better than itself: nothing would be learnt from it.
+    fn refuse_repeats(&self) -> Outcome {
+        let refuse = |flag: &str, text: &str| {
+            Err(Failure::Usage(format!(
+                "{flag}: expected each answer once, best first, found {} twice",
+                one_line(&format!("{text:?}"), 60)
+            )))
+        };
+        let texts = if self.ranked { self.answer.as_slice() } else { &[] };
+        if let Some(text) = twice(texts) {
+            return refuse("--ranked", text);
+        }
+        if self.rank.is_empty() {
+            return Ok(());
+        }
+        let mut contents = Vec::new();
+        for entry in Reader::open(&self.store)? {
+            let entry = entry?;
+            if self.rank.contains(&entry.id)
+                && let Some(content) = entry.event.content()
+            {
+                contents.push(content.clone());
+            }
+        }
+        match (twice(&self.rank), twice(&contents)) {
+            (Some(id), _) => refuse("--rank", &id.to_string()),
+            (_, Some(Passage::Text(text))) => refuse("--rank", text),
+            (_, Some(_)) => Err(Failure::Usage("--rank: expected different answers, best first, found the same one under two ids".into())),
+            (None, None) => Ok(()),
+        }
     }
 
     /// The prompt to store, if it is not there yet.
@@ -199,4 +232,9 @@ impl Add {
         }
         (events, added)
     }
+}
+
+/// The first that is there again further on.
+fn twice<T: PartialEq>(all: &[T]) -> Option<&T> {
+    all.iter().enumerate().find(|(i, one)| all.iter().skip(i + 1).any(|other| other == *one)).map(|(_, one)| one)
 }

@@ -139,6 +139,9 @@ pub(crate) struct Export {
     /// The file to write; it is as personal as the store, and erasing there does not erase here
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Overwrite the file if there is one already
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     choice: Choice,
 }
@@ -171,6 +174,12 @@ impl Export {
         let same = |a: &Path, b: &Path| std::fs::canonicalize(a).ok().zip(std::fs::canonicalize(b).ok()).is_some_and(|(a, b)| a == b);
         if same(&self.store, &self.out) {
             return Err(Failure::Usage(format!("--out: expected another file than the store, found {}", self.out.display())));
+        }
+        if !self.force && self.out.symlink_metadata().is_ok() {
+            return Err(Failure::failed(format!(
+                "{}: it is there already; overwrite it with --force, or choose another name",
+                self.out.display()
+            )));
         }
         let objective = match self.format {
             Format::Preferences => Objective::Preference,
