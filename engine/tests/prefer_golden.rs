@@ -1,12 +1,14 @@
-//! Preference tuning by its public path, in F32, against the losses and gradients of PyTorch, PEFT and TRL in `shared/golden`.
+//! Preference tuning by its public path, in F32, against the losses and gradients of PyTorch, PEFT and TRL in `shared/golden`; CPO, which has none there,
+//! against TRL's loss on the models of `tests/golden` (`make_cpo.py`, float64).
 //!
 //! Tolerances are ten times what torch's own float32 lies from float64: losses 1e-5 absolutely (relatively, where they are above 1), gradients 3e-5 of the
 //! tensor's largest element.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
-#[allow(unreachable_pub)]
 #[path = "../../tests/src/convert.rs"]
 mod convert;
+#[path = "../../tests/src/golden.rs"]
+mod golden;
 
 use attune::adapter::Adapter;
 use attune::core::lora::{Layout, Module, Side};
@@ -28,6 +30,8 @@ struct Golden {
     adapter: Adapter,
     inputs: Value,
     expected: Value,
+    /// The folder, where it was put together for the test.
+    _own: Option<golden::Golden>,
 }
 
 impl Golden {
@@ -46,7 +50,16 @@ impl Golden {
         let bytes = convert::to_gguf(&json("config.json"), &std::fs::read(path.join("model.safetensors")).unwrap(), Type::F32);
         let model = Model::from_bytes("golden", bytes).unwrap();
         let adapter = Adapter::open(&path.join("adapter"), &model.base().unwrap()).unwrap();
-        Golden { inputs: json("inputs.json"), expected: json("expected.json"), model, adapter, path }
+        Golden { inputs: json("inputs.json"), expected: json("expected.json"), model, adapter, path, _own: None }
+    }
+
+    /// The repository's own folders.
+    fn own() -> Vec<Golden> {
+        let own = ["llama", "qwen2", "qwen3", "gemma", "gemma3"].map(golden::Golden::own).map(|own| {
+            let golden = Golden::open(own.path.clone());
+            Golden { _own: Some(own), ..golden }
+        });
+        own.into()
     }
 
     /// Prompt and answer of each row.
@@ -95,7 +108,8 @@ impl Golden {
 
     /// The golden gradients in the adapter's layout.
     fn expected_gradients(&self, name: &str) -> Vec<(String, usize, Vec<f32>)> {
-        let bytes = std::fs::read(self.path.join(format!("grads_{name}.safetensors"))).unwrap();
+        let file = if self._own.is_some() { format!("{name}_grads.safetensors") } else { format!("grads_{name}.safetensors") };
+        let bytes = std::fs::read(self.path.join(file)).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = file
             .tensors()
@@ -191,6 +205,38 @@ fn simpo_and_cpo_agree_with_trl() {
             |alpha| PreferOptions { beta: Some(2.0), simpo_gamma: Some(1.0), cpo_alpha: Some(alpha), ..PreferOptions::new("simpo") };
         golden.check(&pairs, &options(0.0), number(&simpo["loss"]), Some("simpo"));
         golden.check(&pairs, &options(1.0), number(&simpo["cpo_simpo_alpha1"]), None);
+    }
+}
+
+#[test]
+fn cpo_agrees_with_trl_with_and_without_its_likelihood() {
+    for golden in Golden::own() {
+        let said: Value = serde_json::from_slice(&std::fs::read(golden.path.join("cpo.json")).unwrap()).unwrap();
+        let pairs: String = said["pairs"].as_array().unwrap().iter().map(|pair| format!("{pair}\n")).collect();
+        for (i, case) in said["cases"].as_array().unwrap().iter().enumerate() {
+            let options = PreferOptions {
+                beta: case["beta"].as_f64(),
+                label_smoothing: case["label_smoothing"].as_f64(),
+                cpo_alpha: case["cpo_alpha"].as_f64(),
+                loss_type: case["loss_type"].as_str().map(str::to_owned),
+                ..PreferOptions::new("cpo")
+            };
+            golden.check(&pairs, &options, number(&case["loss"]), (i == 0).then_some("cpo"));
+            let (_, grads) = golden.gradients(&pairs, &options, 8);
+            let (norm, want) = (grads.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(), number(&case["grad_norm"]));
+            assert!((norm - want).abs() < 3e-5 * want, "{} {case}: norm {norm}", golden.path.display());
+        }
+    }
+}
+
+#[test]
+fn plain_cpo_is_what_trls_log_probabilities_make_it() {
+    for golden in Golden::all() {
+        let (dpo, simpo) = (&golden.expected["dpo"], &golden.expected["simpo"]);
+        let sums: Vec<f64> = dpo["policy_logps"].as_array().unwrap().iter().map(number).collect();
+        let pair = |k: usize| (1.0 + (-0.1 * (sums[k] - sums[k + 2])).exp()).ln();
+        let loss = f64::midpoint(pair(0), pair(1)) + number(&simpo["chosen_nll_completion"]);
+        golden.check(&golden.pairs(), &PreferOptions::new("cpo"), loss, None);
     }
 }
 
