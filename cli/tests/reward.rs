@@ -49,6 +49,14 @@ fn a_reward_models_run_folder_is_as_that_of_tune_and_its_accuracy_rises() {
     let evals: Vec<&Value> = lines.iter().filter(|line| line.get("eval_loss").is_some()).collect();
     assert!((evals[0]["eval_loss"].as_f64().unwrap() - core::f64::consts::LN_2).abs() < 1e-6);
     assert_eq!((evals[0]["eval_accuracy"].as_f64(), evals.last().unwrap()["eval_accuracy"].as_f64()), (Some(0.0), Some(1.0)));
+    let last = evals.last().unwrap();
+    let number = |name: &str| last[name].as_f64().unwrap();
+    let (better, worse) = (number("eval_chosen_reward"), number("eval_rejected_reward"));
+    assert!((better - worse - number("eval_margin")).abs() < 1e-6 && better > worse, "{last}");
+    let page = String::from_utf8(home.read("run/report.html")).unwrap();
+    for drawn in ["Mean scores of better and worse answers", "Better answers with the larger score", "Margin between the scores"] {
+        assert!(page.contains(&format!("<figcaption>{drawn}")), "{drawn}");
+    }
     let said = home.json("adapter inspect run");
     assert_eq!(said["score_head"], json!(64));
 }

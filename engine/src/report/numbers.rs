@@ -35,7 +35,7 @@ const fn both(names: &'static [&'static str], title: &'static str) -> Known {
 }
 
 /// In the order of the page: what a person looks for first.
-pub(super) const KNOWN: [Known; 20] = [
+pub(super) const KNOWN: [Known; 21] = [
     share(&["rewards/accuracies"], "Preferred answers with the larger reward"),
     share(&["accuracy"], "Better answers with the larger score"),
     known(&["reward"], "Mean reward"),
@@ -43,6 +43,7 @@ pub(super) const KNOWN: [Known; 20] = [
     known(&["kl"], "Divergence from the reference (KL), nats"),
     both(&["rewards/chosen", "rewards/rejected"], "Implicit rewards"),
     known(&["rewards/margins"], "Margin between the rewards"),
+    both(&["chosen_reward", "rejected_reward"], "Mean scores of better and worse answers"),
     known(&["margin"], "Margin between the scores"),
     known(&["mean_reward"], "Mean score"),
     both(&["logps/chosen", "logps/rejected"], "Log-probabilities of answers, nats"),

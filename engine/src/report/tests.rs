@@ -181,6 +181,58 @@ fn a_run_that_only_its_guard_measured_shows_the_guards_loss_and_no_held_out_one(
     assert!(well_formed(&page));
 }
 
+/// A reward model's run, as its tuner logs it.
+fn scores(steps: u64) -> Report {
+    let mut r = report(steps);
+    r.config.reward = Some(crate::reward::RewardOptions::default());
+    let put = |numbers: &mut crate::tuner::Numbers, prefix: &str, done: f64| {
+        for (name, number) in [
+            ("min_reward", -2.0 * done),
+            ("mean_reward", 0.1),
+            ("max_reward", 3.0 * done),
+            ("accuracy", 0.5 + 0.4 * done),
+            ("margin", 2.0 * done),
+            ("chosen_reward", 1.25 * done),
+            ("rejected_reward", -0.75 * done),
+        ] {
+            numbers.add(format!("{prefix}{name}"), number);
+        }
+    };
+    r.steps.iter_mut().for_each(|step| put(&mut step.numbers, "", step.step as f64 / steps as f64));
+    for eval in &mut r.evals {
+        eval.eval_token_accuracy = f64::NAN;
+        put(&mut eval.numbers, "eval_", eval.step as f64 / steps as f64);
+    }
+    r
+}
+
+#[test]
+fn a_reward_models_scores_are_drawn_better_against_worse() {
+    let page = scores(60).html();
+    let figure = page.split("<figure>").find(|part| part.contains("Mean scores of better and worse answers")).unwrap();
+    let figure = figure.split("</figure>").next().unwrap();
+    for expected in
+        ["chosen</span>", "rejected</span>", "held-out</span>", "line smooth", "line other", "eval", "chosen_reward", "rejected_reward"]
+    {
+        assert!(figure.contains(expected), "{expected} is missing in {figure}");
+    }
+    // One line rises and one falls: heights on a page count from the top.
+    let heights = |class: &str| -> Vec<f64> {
+        let line = figure.split("<p").find(|part| part.contains(class)).unwrap_or_else(|| panic!("no {class} in {figure}"));
+        let numbers: Vec<f64> = line.split(['M', 'L', ' ', ',', '"']).filter_map(|part| part.parse().ok()).collect();
+        numbers.chunks_exact(2).map(|point| point[1]).collect()
+    };
+    let (better, worse) = (heights("line smooth"), heights("line other"));
+    assert!(better.len() > 10 && better.len() == worse.len(), "{better:?} {worse:?}");
+    assert!(better[0] > better[better.len() - 1] && worse[0] < worse[worse.len() - 1], "{better:?} {worse:?}");
+    for expected in
+        ["attune reward<", "Better answers with the larger score", "Margin between the scores", "50.0 % → 90.0 %", "<th>chosen_reward"]
+    {
+        assert!(page.contains(expected), "{expected} is missing");
+    }
+    assert!(!page.contains("Perplexity") && !page.contains("NaN") && well_formed(&page));
+}
+
 #[test]
 fn whatever_a_log_measures_is_drawn_under_its_name() {
     let page = others(60).html();

@@ -3,8 +3,8 @@
 use crate::prefer::Group;
 use crate::tuner::Numbers;
 use attune_core::Result;
-use attune_core::objective::Total;
 use attune_core::objective::reward::{BradleyTerry, Metrics};
+use attune_core::objective::{Mean, Total};
 
 /// Scores, and what the objective makes of them; the room is used again.
 pub(super) struct Judge {
@@ -18,16 +18,27 @@ pub(super) struct Judge {
     pub(super) loss: f64,
     /// The means so far.
     pub(super) metrics: Metrics,
+    /// The scores of the better and of the worse answer of each pair.
+    pairs: [Mean; 2],
 }
 
 impl Judge {
     pub(super) fn new(objective: BradleyTerry) -> Judge {
-        Judge { objective, scores: Vec::new(), coefs: Vec::new(), total: Total::default(), loss: 0.0, metrics: Metrics::default() }
+        Judge {
+            objective,
+            scores: Vec::new(),
+            coefs: Vec::new(),
+            total: Total::default(),
+            loss: 0.0,
+            metrics: Metrics::default(),
+            pairs: Default::default(),
+        }
     }
 
     /// Begins an update or an evaluation of so many groups.
     pub(super) fn start(&mut self, groups: usize) {
         (self.total, self.loss, self.metrics) = (Total { examples: groups, tokens: 0 }, 0.0, Metrics::default());
+        self.pairs = Default::default();
     }
 
     /// Begins a set.
@@ -57,15 +68,24 @@ impl Judge {
                 (scores, coefs) => self.loss += self.objective.ranking(scores, &self.total, coefs)?,
             }
             self.metrics.ranking(scores);
+            for (i, &better) in scores.iter().enumerate() {
+                for &worse in scores.iter().skip(i + 1) {
+                    self.pairs[0].add(better);
+                    self.pairs[1].add(worse);
+                }
+            }
             from = end;
         }
         Ok(())
     }
 
-    /// The means so far under TRL's names, which `prefix` comes before.
+    /// The means so far under TRL's names, which `prefix` comes before, and those of better and worse answers apart.
     pub(super) fn numbers(&self, prefix: &str) -> Numbers {
         let mut numbers = Numbers::default();
         self.metrics.iter().for_each(|(name, number)| numbers.add(format!("{prefix}{name}"), number));
+        for (name, mean) in ["chosen_reward", "rejected_reward"].iter().zip(&self.pairs) {
+            mean.value().into_iter().for_each(|number| numbers.add(format!("{prefix}{name}"), number));
+        }
         numbers
     }
 
