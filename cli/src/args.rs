@@ -190,7 +190,7 @@ pub(crate) struct TuneFlags {
     /// AdamW's beta2 [default: 0.999]
     #[arg(long, value_name = "BETA", help_heading = "Learning")]
     pub(crate) beta2: Option<f32>,
-    /// AdamW's epsilon [default: 1e-8]
+    /// AdamW's epsilon (TRL's adam_epsilon); the clip range of reinforce is --clip-epsilon [default: 1e-8]
     #[arg(long, value_name = "EPSILON", help_heading = "Learning")]
     pub(crate) epsilon: Option<f32>,
     /// Gradients are scaled down to this norm; 0: never [default: 1]

@@ -147,7 +147,22 @@ fn what_is_erased_is_gone_from_the_file() {
     assert!(!holds("red") && !holds("mauve") && holds("blue"));
     let erased = home.json("feedback erase store --from 5000 --until 5001");
     assert_eq!((&erased["entries"], &erased["dependents"]), (&json!(3), &json!(2)));
+    let left = home.json_lines("feedback list store").len();
+    for nothing in ["--id 999", "--conversation c1", "--source nobody", "--from 1 --until 2"] {
+        let said = home.ok(&format!("feedback erase store {nothing}"));
+        assert!(said.contains("0 entries erased") && said.contains(&format!("none of the store's {left} entries")), "{nothing}: {said}");
+        assert_eq!(home.json(&format!("feedback erase store {nothing}"))["entries"], 0);
+    }
     assert!(home.ok("feedback erase store --all").contains("0 about them"));
+    assert!(home.ok("feedback erase store --all").contains("0 entries erased: the store has no entries"));
+    let listed = home.run("feedback list store");
+    assert!(listed.status == Some(0) && listed.stderr.contains("the store has no entries"), "{listed:?}");
+    home.fails(1, "feedback export store --format preferences --out o.jsonl", &["no entries", "all was erased"]);
+    for command in ["prefer", "tune", "reward train"] {
+        let ran =
+            home.fails(1, &format!("{command} --model tiny.gguf --data store --out run"), &["store: the feedback store has no entries"]);
+        assert!(!ran.stderr.contains("none of its 0"), "{}", ran.stderr);
+    }
     assert_eq!(home.read("store").len(), 24);
     assert!(home.json_lines("feedback list store").is_empty());
     assert_eq!(add(&home, &["--prompt", "new"])["prompt"], 19);

@@ -74,6 +74,22 @@ fn what_is_no_order_is_asked_again() {
 }
 
 #[test]
+fn input_that_ends_with_a_mistake_is_a_failure_and_input_that_ends_is_none() {
+    let home = Home::new();
+    for (input, found) in [("x\n", "found \"x\""), ("a b\na b d\n", "found \"a b d\""), ("/sip", "/sip"), ("b\n", "b alone")] {
+        let prompts = if input.starts_with("a b\n") { "--data chat.jsonl" } else { "--prompt Hello" };
+        let ran = home.fed(&format!("{RANK} {prompts} -n 3"), input);
+        assert_eq!(ran.status, Some(1), "{input:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("error: standard input ended") && ran.stderr.contains(found), "{input:?}: {}", ran.stderr);
+    }
+    assert_eq!(of_kind(&entries(&home), "rank"), 1, "what came before the mistake is stored");
+    for input in ["", "x\n/skip\n", "x\n/quit\n", "x\na b\n"] {
+        let ran = home.fed(&format!("{RANK} --prompt Hello -n 3"), input);
+        assert_eq!(ran.status, Some(0), "{input:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn prompts_of_a_data_set_are_ranked_skipped_edited_and_left() {
     let home = Home::new();
     let ran = home.fed(&format!("{RANK} --data chat.jsonl -n 2 --json"), "a b\n/skip\n/edit b\none ring\n/skip\nb a\n/quit\n");

@@ -182,3 +182,17 @@ fn a_budget_that_is_too_small_is_said_once_and_before_anything_else() {
     let ran = home.fails(1, "demo --budget 1MiB", &["would do"]);
     assert_eq!(ran.stdout, "", "nothing is asked before the budget is checked");
 }
+
+#[test]
+fn helps_say_what_people_who_come_from_trl_look_for() {
+    let home = Home::new();
+    let help = |command: &str| home.ok(&format!("{command} --help")).split_whitespace().collect::<Vec<_>>().join(" ");
+    let reinforce = help("reinforce");
+    for says in ["model:RUN", "--clip-epsilon", "TRL's epsilon is --clip-epsilon here", "AdamW's epsilon (TRL's adam_epsilon)"] {
+        assert!(reinforce.contains(says), "{says:?} in {reinforce}");
+    }
+    let prefer = help("prefer");
+    for says in ["of cdpo 0.1", "the best answer as liked and the worst as disliked"] {
+        assert!(prefer.contains(says), "{says:?} in {prefer}");
+    }
+}

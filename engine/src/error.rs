@@ -71,7 +71,7 @@ pub enum Error {
         found: String,
     },
     /// A data set without a single example to learn from.
-    #[error("{name}: none of its {records} examples can be used: {reason}")]
+    #[error("{name}: {}{reason}", match records { 0 => String::new(), n => format!("none of its {n} examples can be used: ") })]
     NothingToLearn {
         /// The file.
         name: String,

@@ -802,7 +802,17 @@ pub fn open_data(path: &Path, config: &Config) -> Result<Dataset> {
     let examples = feedback::Examples::build(path, objective, &ExampleOptions::default())?;
     let report = examples.report();
     if examples.is_empty() {
-        let reason = format!("it gives no {objective:?} examples; attune feedback check says what is there");
+        let examples = match objective {
+            Objective::Preference => "pairs",
+            Objective::Rating => "ratings",
+            Objective::Ranking => "rankings or pairs",
+            Objective::Prompt => "prompts",
+            Objective::Supervised => "answers that are liked",
+        };
+        let reason = match report.counts.entries {
+            0 => "the feedback store has no entries: nothing has been added yet, or all was erased".to_owned(),
+            _ => format!("the feedback store gives no {examples}; attune feedback check says what is there"),
+        };
         return Err(Error::NothingToLearn { name: path.display().to_string(), records: report.counts.entries, reason });
     }
     if report.contradiction_count > 0 {

@@ -30,7 +30,7 @@ pub(crate) struct Prefer {
     /// How hard the reference holds; of orpo the weight of the odds; of simpo and cpo the scale of the rewards [default: 0.1]
     #[arg(long, value_name = "BETA", help_heading = "Preferences")]
     beta: Option<f64>,
-    /// The probability that a label is wrong (dpo, cpo, simpo) [default: 0]
+    /// The probability that a label is wrong (dpo, cdpo, robust, exo_pair, cpo, simpo) [default: 0; of cdpo 0.1, of exo_pair 0.001]
     #[arg(long, value_name = "P", help_heading = "Preferences")]
     label_smoothing: Option<f64>,
     /// The margin that the chosen answer is to win by [default: 0.5]

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 /// Tune an adapter on rewards: the model answers prompts itself, the answers are scored, and the better ones become likelier. The run folder is as that
 /// of tune.
 ///
-/// As in TRL, an update takes --batch-size times --gradient-accumulation answers, a multiple of --num-generations. Held-out prompts (--eval-data or
+/// As in TRL, an update takes --batch-size times --gradient-accumulation answers, a multiple of --num-generations. Options are called as in TRL, but for
+/// the clip range: TRL's epsilon is --clip-epsilon here, since --epsilon is AdamW's (TRL's adam_epsilon). Held-out prompts (--eval-data or
 /// --eval-split) are answered greedily; the adapter with the largest mean reward is kept.
 #[derive(Args)]
 pub(crate) struct Reinforce {
@@ -34,7 +35,8 @@ struct Flags {
     #[arg(long, value_name = "METHOD", help_heading = "Rewards")]
     method: Option<String>,
     /// What an answer is worth, as often as wanted: regex:PATTERN, length:max=N|min=N|target=N[,unit=words|chars|tokens], json, schema:FILE,
-    /// answer[:COLUMN], number[:COLUMN], language:CODE|prompt, refusal, no-refusal, truncated
+    /// answer[:COLUMN], number[:COLUMN], language:CODE|prompt, refusal, no-refusal, truncated, or model:RUN, the score of a reward model that attune
+    /// reward train has made
     #[arg(long = "reward", value_name = "REWARD", required_unless_present = "resume", help_heading = "Rewards")]
     rewards: Vec<String>,
     /// A weight for each reward, as 1,0.5 [default: 1 each]
@@ -73,7 +75,8 @@ struct Flags {
     /// The weight of the divergence from the reference [default: 0 of grpo, 0.05 of rloo]
     #[arg(long, value_name = "BETA", help_heading = "Rewards")]
     beta: Option<f64>,
-    /// How far the ratio to the policy that sampled may fall (TRL's epsilon; --epsilon is AdamW's) [default: 0.2]
+    /// How far the ratio to the policy that sampled may fall before it is clipped. TRL calls it epsilon; here --epsilon is AdamW's, as in every command
+    /// [default: 0.2]
     #[arg(long = "clip-epsilon", value_name = "EPSILON", help_heading = "Rewards")]
     epsilon: Option<f64>,
     /// How far it may rise [default: as --clip-epsilon]

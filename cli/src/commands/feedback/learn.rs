@@ -197,7 +197,10 @@ impl Export {
         let report = examples.report();
         warn(&self.store, &report.damage);
         if examples.is_empty() {
-            let found = format!("{} entries that give none", report.counts.entries);
+            let found = match report.counts.entries {
+                0 => "no entries: nothing has been added yet, or all was erased".to_owned(),
+                n => format!("{n} entries that give none"),
+            };
             return Err(Failure::failed(format!(
                 "{}: expected feedback that gives {}, found {found}; attune feedback check says what is there",
                 self.store.display(),

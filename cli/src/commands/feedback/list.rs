@@ -34,8 +34,9 @@ impl List {
         };
         let mut reader = Reader::open(&self.store)?;
         let mut last: VecDeque<Entry> = VecDeque::new();
-        let mut passed = 0u64;
+        let (mut passed, mut read) = (0u64, 0u64);
         while let Some(entry) = reader.next().transpose()? {
+            read += 1;
             let wanted = self.conversation.is_none() || entry.conversation == self.conversation;
             if !wanted || self.event.as_deref().is_some_and(|kind| kind != entry.event.name()) {
                 continue;
@@ -53,6 +54,15 @@ impl List {
         warn(&self.store, reader.damage());
         if out.json {
             return last.iter().try_for_each(|entry| out.line(entry.to_json()));
+        }
+        if last.is_empty() {
+            let nothing = if read == 0 {
+                "the store has no entries: nothing has been added yet, or all was erased"
+            } else {
+                "no entry is of that kind"
+            };
+            out.note(nothing);
+            return Ok(());
         }
         let mut table = Table::new(&[">id", "time (UTC)", "event", ">of", "what"]);
         let width = out.width().saturating_sub(52).max(20);

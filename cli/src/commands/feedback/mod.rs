@@ -135,9 +135,19 @@ impl Erase {
             (_, Some(source)) => What::Source(source),
             _ => What::Time(self.from.unwrap_or(0)..self.until.unwrap_or(u64::MAX)),
         };
-        let erased = Store::open(&self.store)?.erase(&what)?;
+        let mut store = Store::open(&self.store)?;
+        let erased = store.erase(&what)?;
         if out.json {
             return out.json(&erased);
+        }
+        if erased.entries + erased.dependents == 0 {
+            let damaged =
+                if erased.damaged_bytes > 0 { format!(", but for {} damaged bytes", erased.damaged_bytes) } else { String::new() };
+            let there = match store.len() {
+                0 => "the store has no entries".to_owned(),
+                n => format!("none of the store's {n} entries was meant; attune feedback list shows them"),
+            };
+            return out.line(format!("0 entries erased{damaged}: {there}"));
         }
         let (before, after) = (size::show(erased.bytes_before), size::show(erased.bytes_after));
         out.line(format!("{} entries erased, and {} about them; {before} became {after}", erased.entries, erased.dependents))

@@ -115,6 +115,8 @@ enum Said {
     Order(Vec<usize>, Vec<(usize, String)>),
     Skip(Vec<(usize, String)>),
     Quit(Vec<(usize, String)>),
+    /// Nothing more comes, and the last line was refused: why.
+    Broken(Vec<(usize, String)>, String),
 }
 
 impl Rank {
@@ -133,7 +135,7 @@ impl Rank {
         let mut session = self.open(&model)?;
         interrupt::watch("")?;
         let mut lines = std::io::stdin().lock();
-        let (mut ranked, mut left) = (0, prompts.len());
+        let (mut ranked, mut left, mut broken) = (0, prompts.len(), None);
         for (i, asked) in prompts.iter().enumerate() {
             interrupt::busy(true);
             let (mut answers, merged) = self.answers(out, &mut session, asked, &options, i as u64)?;
@@ -157,6 +159,11 @@ impl Rank {
                 Said::Order(order, edits) => (order, edits, false),
                 Said::Skip(edits) => (Vec::new(), edits, false),
                 Said::Quit(edits) => (Vec::new(), edits, true),
+                Said::Broken(edits, reason) => {
+                    broken =
+                        Some(format!("standard input ended before prompt {} had an order, and its last line was refused: {reason}", i + 1));
+                    (Vec::new(), edits, true)
+                }
             };
             if !order.is_empty() || !edits.is_empty() {
                 let stored = self.store(asked, &answers, &order, edits, merged)?;
@@ -173,7 +180,7 @@ impl Rank {
         let rest = if left > 0 { format!(", {left} left for another time") } else { String::new() };
         let (are, store) = (if ranked == 1 { "ranking is" } else { "rankings are" }, self.store.display());
         out.note(format!("{ranked} {are} stored in {store}{rest}"));
-        Ok(())
+        broken.map_or(Ok(()), |reason| Err(Failure::failed(reason)))
     }
 
     fn open(&self, model: &Model) -> Outcome<Session> {
@@ -322,11 +329,17 @@ fn shuffle(answers: &mut [Shown], seed: u64, number: u64) {
 fn ask(show: &Show<'_>, lines: &mut StdinLock<'_>, answers: &[Shown]) -> Outcome<Said> {
     let count = answers.len();
     let mut edits: Vec<(usize, String)> = Vec::new();
+    let mut refused = None;
     loop {
         show.question(count)?;
         let Some(line) = read_line(lines)? else {
             show.end()?;
-            return Ok(Said::Quit(edits));
+            // A person who ends the input has had enough; a program that does so after a mistake ought to hear of it.
+            let heard = std::io::stdin().is_terminal();
+            return Ok(match refused.filter(|_| !heard) {
+                Some(reason) => Said::Broken(edits, reason),
+                None => Said::Quit(edits),
+            });
         };
         match order::parse(&line, count) {
             Ok(Reply::Order(order)) => return Ok(Said::Order(order, edits)),
@@ -344,8 +357,12 @@ fn ask(show: &Show<'_>, lines: &mut StdinLock<'_>, answers: &[Shown]) -> Outcome
                 edits.retain(|(known, _)| *known != place);
                 edits.push((place, text.to_owned()));
                 show.say(&format!("({} is edited; now the order, or /skip)", letter(place)))?;
+                refused = None;
             }
-            Err(reason) => show.say(&reason)?,
+            Err(reason) => {
+                show.say(&reason)?;
+                refused = Some(reason);
+            }
         }
     }
 }

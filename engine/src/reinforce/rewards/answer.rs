@@ -38,7 +38,8 @@ impl Check for Exact {
     }
 }
 
-/// 1 for answers whose last number is the column's last number: `3`, `3.0` and `1,000` against `1000` are the same.
+/// 1 for answers whose last number is the column's last number: `3`, `3.0` and `1,000` against `1000` are the same, and so is `1e3`. A column whose number
+/// is too large to be told from others (`1e999`) is refused.
 pub struct LastNumber {
     column: String,
 }
@@ -50,19 +51,33 @@ impl LastNumber {
     }
 }
 
-/// The last number of a text. A minus sign counts where no letter or digit stands before it.
+/// The last number of a text, which may be too large for an f64 and infinite then. A minus sign counts where no letter or digit stands before it.
 fn last_number(text: &str) -> Option<f64> {
     let chars: Vec<char> = text.chars().collect();
     let digit = |i: usize| chars.get(i).is_some_and(char::is_ascii_digit);
+    let letter = |i: usize| chars.get(i).is_some_and(|c| c.is_alphabetic());
     let end = (0..chars.len()).rev().find(|&i| digit(i))? + 1;
-    let mut start = end;
-    while start > 0 {
-        let before = start - 1;
-        let joins = matches!(chars.get(before), Some('.' | ',')) && before > 0 && digit(before - 1);
-        if !digit(before) && !joins {
-            break;
+    let from = |end: usize| {
+        let mut start = end;
+        while start > 0 {
+            let before = start - 1;
+            let joins = matches!(chars.get(before), Some('.' | ',')) && before > 0 && digit(before - 1);
+            if !digit(before) && !joins {
+                break;
+            }
+            start = before;
         }
-        start = before;
+        start
+    };
+    let mut start = from(end);
+    // What stands there may be the exponent of a number before it.
+    let sign = start > 0 && matches!(chars.get(start - 1), Some('+' | '-'));
+    let e = start.checked_sub(1 + usize::from(sign)).filter(|&e| matches!(chars.get(e), Some('e' | 'E')) && e > 0 && digit(e - 1));
+    if let Some(e) = e.filter(|_| (start..end).all(digit)) {
+        let mantissa = from(e);
+        if mantissa == 0 || !letter(mantissa - 1) {
+            start = mantissa;
+        }
     }
     let negative = start > 0
         && matches!(chars.get(start - 1), Some('-' | '−'))
@@ -78,10 +93,15 @@ impl Check for LastNumber {
     }
 
     fn check(&self, columns: &Map<String, Value>) -> Result<(), String> {
-        match texts(columns, &self.column)?.iter().find(|text| last_number(text).is_none()) {
-            Some(text) => Err(format!("expected a number in the column {:?}, found {text:?}", self.column)),
-            None => Ok(()),
+        for text in texts(columns, &self.column)? {
+            let wrong = match last_number(&text) {
+                Some(number) if number.is_finite() => continue,
+                Some(_) => "a number of at most 1.8e308",
+                None => "a number",
+            };
+            return Err(format!("expected {wrong} in the column {:?}, found {text:?}", self.column));
         }
+        Ok(())
     }
 
     fn of(&self, group: &Group<'_>, answer: &Answer<'_>) -> f64 {
@@ -114,6 +134,8 @@ mod tests {
         assert_eq!(said("4", "2-4"), 1.0);
         assert_eq!(said("4", "4, or 5"), 0.0);
         assert_eq!(said("4", "four"), 0.0);
+        assert_eq!([said("1e3", "1000"), said("1.5e-2", "It is 0.015"), said("2E+1", "20"), said("999", "1e999")], [1.0, 1.0, 1.0, 0.0]);
+        assert_eq!([said("3", "x2e3"), said("5", "e5"), said("4", "2e-4.5")], [1.0, 1.0, 0.0]);
     }
 
     #[test]
@@ -126,5 +148,9 @@ mod tests {
         assert!(said(&exact, json!({"solution": {}})).contains("found {}"));
         assert!(said(&exact, json!({"solution": []})).contains("found []"));
         assert!(said(&LastNumber::new("solution"), json!({"solution": "none"})).contains("number"));
+        for large in ["1e999".to_owned(), "-2E+400".to_owned(), "9".repeat(400)] {
+            let said = said(&LastNumber::new("answer"), json!({ "answer": large }));
+            assert!(said.contains("at most 1.8e308") && said.contains("\"answer\""), "{said}");
+        }
     }
 }

@@ -23,12 +23,14 @@ impl Check for Json {
 /// The keywords of JSON Schema (2020-12) that are read: `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `minProperties`,
 /// `maxProperties`, `items`, `minItems`, `maxItems`, `uniqueItems`, `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`,
 /// `minLength`, `maxLength`, `pattern`, `allOf`, `anyOf`, `oneOf`, `not`, and `true` and `false` as schemas. `title`, `description`, `default`,
-/// `examples`, `$schema`, `$id`, `$comment` and `format` say nothing about validity and are passed over. Any other keyword (`$ref`, `if`, …) is an
-/// error, so that no rule is silently without effect.
+/// `examples`, `$schema`, `$id`, `$comment` and `format` say nothing about validity and are passed over, and so are `$defs` and `definitions`, which hold for
+/// nothing by themselves. Any other keyword (`$ref`, `if`, …) is an error, so that no rule is silently without effect.
 pub struct Schema {
     root: Node,
 }
 
+/// Characters of a schema that an error shows.
+const SHOWN: usize = 60;
 /// How deep schemas and answers may nest.
 const DEEPEST: usize = 64;
 
@@ -119,7 +121,7 @@ impl Schema {
             return Self::parse(text);
         }
         let read = std::fs::read_to_string(text).map_err(Error::io(text))?;
-        Self::parse(&read)
+        Self::read(&read, text)
     }
 
     /// From its JSON.
@@ -127,9 +129,14 @@ impl Schema {
     /// # Errors
     /// As [`named`](Self::named).
     pub fn parse(json: &str) -> Result<Schema> {
-        let shown: String = json.chars().take(80).collect();
-        let value: Value = serde_json::from_str(json).map_err(|e| bad(format!("a JSON schema ({e})"), &shown))?;
-        node(&value, DEEPEST).map(|root| Schema { root }).map_err(|expected| bad(expected, &shown))
+        let shown: String = json.split_whitespace().flat_map(|word| [word, " "]).flat_map(str::chars).take(SHOWN).collect();
+        Self::read(json, if shown.chars().count() < SHOWN { shown.trim_end() } else { &shown })
+    }
+
+    /// `name` is for errors, which do not show whole files.
+    fn read(json: &str, name: &str) -> Result<Schema> {
+        let value: Value = serde_json::from_str(json).map_err(|e| bad(format!("a JSON schema ({e})"), name))?;
+        node(&value, DEEPEST).map(|root| Schema { root }).map_err(|expected| bad(expected, name))
     }
 
     /// Whether a value is allowed.
@@ -204,7 +211,8 @@ fn keyword(to: &mut Node, key: &str, value: &Value, deep: usize) -> Read<()> {
         "anyOf" => to.any_of = Some(nodes(value, key, deep)?),
         "oneOf" => to.one_of = Some(nodes(value, key, deep)?),
         "not" => to.not = Some(child(value)?),
-        "title" | "description" | "default" | "examples" | "$schema" | "$id" | "$comment" | "format" => {}
+        "title" | "description" | "default" | "examples" | "$schema" | "$id" | "$comment" | "format" | "$defs" | "definitions" => {}
+        "$ref" => return Err("a schema without `$ref`, which is not supported; write what it refers to in its place".into()),
         other => return Err(format!("a schema without `{other}`, which is not supported")),
     }
     Ok(())
@@ -347,6 +355,16 @@ mod tests {
             let said = Schema::parse(schema).err().unwrap().to_string();
             assert!(said.contains(what), "{schema}: {said}");
         }
+        // What nothing refers to holds for nothing, whatever is in it.
+        let unused = r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": 3}, "definitions": {"c": {"if": true}}, "type": "integer"}"##;
+        assert_eq!([said(unused, "7"), said(unused, "[]")], [1.0, 0.0]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shape.json");
+        std::fs::write(&file, format!("{{\n  \"items\": {{\"$ref\": \"#/x\"}},\n  \"title\": \"{}\"\n}}", "long ".repeat(200))).unwrap();
+        let of_file = Schema::named(&file.display().to_string()).err().unwrap().to_string();
+        assert!(of_file.contains("$ref") && of_file.contains("shape.json") && !of_file.contains("long"), "{of_file}");
+        let of_text = Schema::parse(&std::fs::read_to_string(&file).unwrap()).err().unwrap().to_string();
+        assert!(of_text.len() < 250 && !of_text.contains("\\n"), "{of_text}");
         let deep = format!("{}true{}", "{\"not\": ".repeat(70), "}".repeat(70));
         assert!(Schema::parse(&deep).err().unwrap().to_string().contains("deep"));
     }
