@@ -191,6 +191,7 @@ fn helps_say_what_people_who_come_from_trl_look_for() {
     for says in ["model:RUN", "--clip-epsilon", "TRL's epsilon is --clip-epsilon here", "AdamW's epsilon (TRL's adam_epsilon)"] {
         assert!(reinforce.contains(says), "{says:?} in {reinforce}");
     }
+    assert!(help("rank").contains("`/edit b` stores a better wording of b"));
     let prefer = help("prefer");
     for says in ["of cdpo 0.1", "the best answer as liked and the worst as disliked"] {
         assert!(prefer.contains(says), "{says:?} in {prefer}");

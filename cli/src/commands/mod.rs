@@ -39,8 +39,18 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Reward(Box<reward::Reward>),
     /// Tune an adapter on rewards for the model's own answers: GRPO, RLOO
+    ///
+    /// The model answers prompts itself, the answers are scored, and the better ones become likelier. The run folder is as that of tune.
+    ///
+    /// As in TRL, an update takes --batch-size times --gradient-accumulation answers, a multiple of --num-generations. Options are called as in TRL, but for
+    /// the clip range: TRL's epsilon is --clip-epsilon here, since --epsilon is AdamW's (TRL's adam_epsilon). Held-out prompts (--eval-data or
+    /// --eval-split) are answered greedily; the adapter with the largest mean reward is kept.
     Reinforce(Box<reinforce::Reinforce>),
     /// Put a model's answers in order, for prefer to learn from
+    ///
+    /// Several answers to a prompt are shown, and an order like `b a d c` is appended to a feedback store. Answers are drawn with different seeds and shown in
+    /// an order of their own; the same answer is shown once. At the question, `/edit b` stores a better wording of b, `/skip` goes on to the next prompt,
+    /// `/quit` ends, `/help` says so again.
     Rank(Box<rank::Rank>),
     /// Measure the loss on a data set
     Eval(eval::Eval),

@@ -10,12 +10,7 @@ use attune::reinforce::ReinforceOptions;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Tune an adapter on rewards: the model answers prompts itself, the answers are scored, and the better ones become likelier. The run folder is as that
-/// of tune.
-///
-/// As in TRL, an update takes --batch-size times --gradient-accumulation answers, a multiple of --num-generations. Options are called as in TRL, but for
-/// the clip range: TRL's epsilon is --clip-epsilon here, since --epsilon is AdamW's (TRL's adam_epsilon). Held-out prompts (--eval-data or
-/// --eval-split) are answered greedily; the adapter with the largest mean reward is kept.
+/// Tune an adapter on rewards. The command's own help stands in `commands/mod.rs`.
 #[derive(Args)]
 pub(crate) struct Reinforce {
     /// JSON lines or a JSON array with prompts: prompt (text or messages), messages, instruction, prompt_ids; answers are passed over, other columns are

@@ -27,11 +27,7 @@ const SOURCE: &str = "attune rank";
 /// Draws for each answer that is wanted before fewer have to do.
 const DRAWS: usize = 4;
 
-/// Put a model's answers in order: several answers to a prompt are shown, and an order like `b a d c` is appended to a feedback store, which
-/// `attune prefer` learns from.
-///
-/// Answers are drawn with different seeds and shown in an order of their own; the same answer is shown once. At the question, `/edit b` stores a
-/// better wording of b, `/skip` goes on to the next prompt, `/quit` ends, `/help` says so again.
+/// Put a model's answers in order. The command's own help stands in `commands/mod.rs`.
 #[derive(Args)]
 pub(crate) struct Rank {
     /// A GGUF file
