@@ -72,7 +72,7 @@ class TuningService : AttuneTuningService() {
 @RunWith(RobolectricTestRunner::class)
 class TuningServiceTest {
     private val context: Context = RuntimeEnvironment.getApplication()
-    private val power = context.getSystemService(PowerManager::class.java)
+    private val power = checkNotNull(context.getSystemService(PowerManager::class.java))
     private val folder get() = File(context.filesDir, "attune/tuning")
     private val adapter get() = File(folder, "adapter.attune")
 
@@ -131,7 +131,7 @@ class TuningServiceTest {
     fun the_job_is_scheduled_for_an_idle_and_charging_device_and_outlives_a_restart() {
         assertTrue(AttuneTuningService.schedule(context, TuningService::class.java))
         assertTrue("a second time changes nothing", AttuneTuningService.schedule(context, TuningService::class.java))
-        val scheduler = context.getSystemService(JobScheduler::class.java)
+        val scheduler = checkNotNull(context.getSystemService(JobScheduler::class.java))
         val job = scheduler.allPendingJobs.single()
         assertTrue(job.isRequireDeviceIdle && job.isRequireCharging && job.isPersisted && job.isPeriodic)
         assertEquals(TuningService::class.java.name, job.service.className)

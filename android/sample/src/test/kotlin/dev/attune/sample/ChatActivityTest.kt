@@ -45,7 +45,7 @@ class ChatActivityTest {
     fun a_person_asks_rates_and_teaches() {
         val controller = Robolectric.buildActivity(ChatActivity::class.java).setup()
         val activity = controller.get()
-        val jobs = activity.getSystemService(JobScheduler::class.java).allPendingJobs
+        val jobs = checkNotNull(activity.getSystemService(JobScheduler::class.java)).allPendingJobs
         assertEquals(NightlyTuning::class.java.name, jobs.single().service.className)
 
         val first = activity.ask("What does a cow say?")
