@@ -2,13 +2,11 @@ package dev.attune
 
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
-import org.junit.Assert.assertSame
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
 import org.junit.rules.TemporaryFolder
 import java.io.IOException
-import java.io.RandomAccessFile
 import java.nio.ByteBuffer
 
 class ModelTest {
@@ -71,7 +69,6 @@ class ModelTest {
         val cut = folder.newFile("cut.gguf").apply { writeBytes(modelFile.readBytes().copyOf(5000)) }
         refused(Status.ERROR_MODEL) { Model.open(cut) }
         refused(Status.ERROR_OPTION) { Model.open(ByteBuffer.allocate(64)) } as AttuneException.Misuse
-        RandomAccessFile(cut, "r").use { }
     }
 
     @Test
@@ -103,25 +100,26 @@ class ModelTest {
     }
 
     @Test
-    fun a_listener_hears_what_is_logged_and_its_exceptions_harm_nobody() = test {
-        val heard = java.util.Collections.synchronizedList(ArrayList<String>())
-        Attune.log(LogLevel.DEBUG) { _, message ->
-            heard += message
-            error("a listener that throws")
+    fun a_listener_hears_what_is_left_out_and_its_exceptions_harm_nobody() = test {
+        val heard = java.util.Collections.synchronizedList(ArrayList<Pair<LogLevel, String>>())
+        val lines = "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": 5}\n"
+        Model.builtIn().use { model ->
+            Examples().use { examples ->
+                examples.addLines(lines)
+                Attune.log(LogLevel.WARN) { level, message ->
+                    heard += level to message
+                    error("a listener that throws")
+                }
+                try {
+                    Tuner.sft(model, examples) { small() }.close()
+                } finally {
+                    Attune.log(LogLevel.OFF, null)
+                }
+                assertEquals(heard.toString(), 1, heard.size)
+                assertTrue(heard[0].run { first == LogLevel.WARN && "line 2" in second })
+                Tuner.sft(model, examples) { small() }.close()
+                assertEquals("nothing is heard any more", 1, heard.size)
+            }
         }
-        try {
-            val store = folder.newFile("damaged").apply { writeBytes(ByteArray(200) { 7 }) }
-            runCatching { Feedback.open(store).close() }
-            Model.builtIn().use { model -> Examples().use { examples ->
-                examples.add("", "")
-                examples.add("What does a cow say?", "moo")
-                Tuner.sft(model, examples) { small() }.use { it.run { maxSteps = 1 } }
-            } }
-        } finally {
-            Attune.log(LogLevel.OFF, null)
-        }
-        val before = heard.size
-        Model.builtIn().close()
-        assertSame("nothing is heard any more", before, heard.size)
     }
 }

@@ -139,7 +139,7 @@ class TuneTest {
             assertEquals(without, answer())
             session.scaleAdapter(index, 1f)
             assertEquals(with, answer())
-            refused(Status.ERROR_OPTION) { session.scaleAdapter(9, 1f) }
+            refused(Status.ERROR_ADAPTER) { session.scaleAdapter(9, 1f) }
         }
         val runs = file("runs")
         assertEquals(0L, adapter.commit(runs))
@@ -247,7 +247,11 @@ class TuneTest {
 
     @Test
     fun errors_of_tuning_say_what_they_are() = test {
-        Examples().use { none -> refused(Status.ERROR_NOTHING_TO_LEARN) { Tuner.sft(model, none) } as AttuneException.Ended }
+        Examples().use { none -> refused(Status.ERROR_DATA) { Tuner.sft(model, none) } as AttuneException.Content }
+        Examples().use { useless ->
+            useless.addLines("""{"messages":[{"role":"user","content":"an answer is missing"}]}""" + "\n")
+            refused(Status.ERROR_NOTHING_TO_LEARN) { Tuner.sft(model, useless) } as AttuneException.Ended
+        }
         val error = refused(Status.ERROR_BUDGET) { Tuner.sft(model, examples) { budgetBytes = 1000 } }
         assertTrue(error.neededBytes > 1000)
         refused(Status.ERROR_OPTION) { Tuner.sft(model, examples) { learningRate = -1f } }
