@@ -3,6 +3,7 @@ package dev.attune.android
 import android.content.ContentProvider
 import android.content.ContentValues
 import android.content.Context
+import android.content.res.AssetManager
 import android.database.Cursor
 import android.net.Uri
 import android.os.ParcelFileDescriptor
@@ -12,7 +13,9 @@ import dev.attune.ModelInfo
 import dev.attune.Status
 import kotlinx.coroutines.runBlocking
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
@@ -20,6 +23,9 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import java.io.File
 import java.io.FileNotFoundException
+import java.util.zip.CRC32
+import java.util.zip.ZipEntry
+import java.util.zip.ZipOutputStream
 
 private val modelFile = File(System.getProperty("attune.root"), "builtin/assets/attune-base.gguf")
 
@@ -71,9 +77,32 @@ class FilesTest {
         assertEquals(Status.ERROR_IO, error.code)
     }
 
+    /** Adds files to the app's assets: an archive as an APK is. */
+    private fun addAssets(vararg names: Pair<String, Int>) {
+        val bytes = modelFile.readBytes()
+        val archive = File(context.cacheDir, "assets.apk")
+        ZipOutputStream(archive.outputStream()).use { zip ->
+            for ((name, how) in names) {
+                val entry = ZipEntry("assets/$name")
+                if (how == ZipEntry.STORED) {
+                    entry.size = bytes.size.toLong()
+                    entry.crc = CRC32().apply { update(bytes) }.value
+                }
+                entry.method = how
+                zip.putNextEntry(entry)
+                zip.write(bytes)
+            }
+        }
+        val added = AssetManager::class.java.getMethod("addAssetPath", String::class.java).invoke(context.assets, archive.path)
+        assertNotEquals(0, added)
+    }
+
     @Test
-    fun a_model_opens_from_the_apps_assets() {
-        assertEquals(expected, info { Model.fromAsset(context, "attune-base.gguf") })
+    fun a_model_opens_from_the_apps_assets_compressed_or_not() {
+        addAssets("stored.gguf" to ZipEntry.STORED, "packed.gguf" to ZipEntry.DEFLATED)
+        assertTrue("it lies within the archive", context.assets.openFd("stored.gguf").use { it.startOffset > 0 && it.length == modelFile.length() })
+        assertEquals(expected, info { Model.fromAsset(context, "stored.gguf") })
+        assertEquals(expected, info { Model.fromAsset(context, "packed.gguf") })
         val error = assertThrows(AttuneException.Resource::class.java) { info { Model.fromAsset(context, "missing.gguf") } }
         assertEquals(Status.ERROR_IO, error.code)
     }
