@@ -13,6 +13,7 @@ import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.withContext
 import java.io.File
+import java.security.MessageDigest
 
 /** How a [TuningRound] came back. */
 public enum class RoundEnd {
@@ -28,8 +29,9 @@ public enum class RoundEnd {
 
 /**
  * Learns what a feedback store says, in as many sittings as it takes. The state is in a folder: `adapter.attune` with its earlier versions, as [Adapter.commit] leaves
- * them; while a round is under way, `round.jsonl`, which is what the store said when it began, and `checkpoint`; after it, `learnt.jsonl`. A round that is cut short,
- * also by the end of the process, is gone on with by the next sitting, to the same bytes.
+ * them; while a round is under way, `round.jsonl`, which is what the store said when it began, and `checkpoint`; after it, `learnt`, a digest by which the same is not
+ * learnt again. A round that is cut short, also by the end of the process, is gone on with by the next sitting, to the same bytes. Where something is erased from the
+ * store, [discard] takes it out of the folder too.
  *
  * For those who have no [AttuneTuningService]: a WorkManager worker calls [run], and cancels it where it is stopped.
  */
@@ -53,7 +55,7 @@ public class TuningRound(
     private val tuner: suspend (Model, Examples, Adapter?) -> Tuner,
 ) {
     private val round = File(folder, "round.jsonl")
-    private val learnt = File(folder, "learnt.jsonl")
+    private val learnt = File(folder, "learnt")
     private val checkpoint = File(folder, "checkpoint")
 
     /** One sitting. Where the coroutine is cancelled, a checkpoint is written before this comes back. */
@@ -82,7 +84,7 @@ public class TuningRound(
             if (e.code != Status.ERROR_NOTHING_TO_LEARN) throw e
             0
         }
-        if (count < minExamples || learnt.exists() && learnt.readBytes().contentEquals(next.readBytes())) {
+        if (count < minExamples || learnt.exists() && learnt.readText() == digest(next)) {
             next.delete()
             return false
         }
@@ -128,13 +130,21 @@ public class TuningRound(
 
     private suspend fun finish(tuner: Tuner): RoundEnd = withContext(NonCancellable) {
         tuner.adapter().use { it.commit(folder) }
-        learnt.delete()
-        if (!round.renameTo(learnt)) round.delete()
-        checkpoint.deleteRecursively()
+        learnt.writeText(digest(round))
+        discard(folder)
         RoundEnd.LEARNT
     }
 
-    private companion object {
-        const val NANOS_PER_MILLI = 1_000_000
+    private fun digest(file: File): String =
+        MessageDigest.getInstance("SHA-256").digest(file.readBytes()).joinToString("") { "%02x".format(it) }
+
+    public companion object {
+        private const val NANOS_PER_MILLI = 1_000_000
+
+        /** Drops a folder's round under way, with its copy of what the store said; the adapter stays. For a person who has erased feedback. */
+        public fun discard(folder: File) {
+            File(folder, "round.jsonl").delete()
+            File(folder, "checkpoint").deleteRecursively()
+        }
     }
 }

@@ -146,6 +146,7 @@ class TuningServiceTest {
         assertFalse("there is nothing left to do", shadowOf(service).isRescheduleNeeded)
         assertTrue(adapter.isFile && !File(folder, "round.jsonl").exists() && !File(folder, "checkpoint").exists())
         assertEquals(6L, desk.progress.last().step)
+        assertFalse("no copy of what was said is left", folder.walk().any { it.isFile && "moo" in it.readText(Charsets.ISO_8859_1) })
         val before = adapter.readBytes()
         assertEquals(RoundEnd.NOTHING_NEW, job().first)
         assertArrayEquals(before, adapter.readBytes())
