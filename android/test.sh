@@ -28,7 +28,14 @@ fi
 [[ -f $library ]] || { echo "$library: expected the native library, found nothing" >&2; exit 1; }
 built=$SECONDS
 
+rm -rf "$here"/*/target/surefire-reports
 (cd "$here" && mvn -q -B -Dattune.library="$library" verify "$@")
+
+# With -Xcheck:jni, what is wrong with a JNI call is said behind Maven's back.
+if warned=$(grep -hs "Stream '.*WARNING" "$here"/*/target/surefire-reports/*.dumpstream); then
+    printf 'android: the JVM warns of JNI calls:\n%s\n' "$warned" >&2
+    exit 1
+fi
 
 ran=$(cat "$here"/*/target/surefire-reports/TEST-*.xml | sed -n 's/^<testsuite .* tests="\([0-9]*\)".*/\1/p' | awk '{ n += $1 } END { print n }')
 echo "android: $ran tests passed; $((built - began)) s for the native library, $((SECONDS - built)) s for Maven"
