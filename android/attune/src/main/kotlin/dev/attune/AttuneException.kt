@@ -48,6 +48,7 @@ public sealed class AttuneException(
 
 /** Status codes, as `attune.h` has them. None is ever given another meaning. */
 public object Status {
+    /** It is done. */
     public const val OK: Int = 0
 
     /** Something that must be there is not. */

@@ -23,8 +23,11 @@ public data class Message(
     val content: String,
 ) {
     public companion object {
+        /** What the model is told beforehand. */
         public fun system(content: String): Message = Message("system", content)
+        /** What a person says. */
         public fun user(content: String): Message = Message("user", content)
+        /** What the model says. */
         public fun assistant(content: String): Message = Message("assistant", content)
     }
 }

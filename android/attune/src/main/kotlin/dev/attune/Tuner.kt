@@ -78,6 +78,7 @@ public data class Reward(
  * it.
  */
 public fun interface Scorer {
+    /** A number for each answer, the better the higher. */
     public fun score(prompt: String, answers: List<String>): DoubleArray
 }
 
