@@ -246,6 +246,27 @@ class TuneTest {
     }
 
     @Test
+    fun cycles_of_opening_tuning_and_closing_leave_nothing_behind() = test {
+        fun resident(): Long {
+            System.gc()
+            return File("/proc/self/statm").readText().split(' ')[1].toLong() * 4096
+        }
+        suspend fun cycle() = Model.open(modelFile).use { model ->
+            capitals().use { set ->
+                Tuner.sft(model, set) { small(); steps = 1; gradientAccumulation = 1 }.use { tuner ->
+                    tuner.run({ true })
+                    tuner.adapter().use { adapter -> model.session { maxRank = 4; context = 32 }.use { it.addAdapter(adapter) } }
+                }
+            }
+        }
+        repeat(40) { cycle() }
+        val before = resident()
+        repeat(160) { cycle() }
+        val grown = (resident() - before) / 1024
+        assertTrue("$grown KiB more after 160 cycles", grown < 24 * 1024)
+    }
+
+    @Test
     fun errors_of_tuning_say_what_they_are() = test {
         Examples().use { none -> refused(Status.ERROR_DATA) { Tuner.sft(model, none) } as AttuneException.Content }
         Examples().use { useless ->
