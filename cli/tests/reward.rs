@@ -80,6 +80,9 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bytes_and_threads_do_not_matte
 
 #[test]
 fn answers_are_scored_from_data_and_from_the_command_line() {
+    let home = home();
+    let said = home.ok(&format!("{TRAIN} --epochs 2 --eval-split 0.3"));
+    assert!(said.contains("even before, 100.0 % after") && said.contains("margin") && said.contains("0.0000 before"), "{said}");
     let home = trained();
     let said = home.json("reward score --model tiny.gguf --reward run --data pairs.jsonl");
     has_keys(&said, &["accuracy", "margin", "loss", "mean_reward", "examples", "scores"]);

@@ -70,13 +70,13 @@ impl<'a> Watched<'a> {
         let (before, kept) = (self.outcome.before.as_ref(), self.kept().or(self.outcome.eval.as_ref()));
         let change = |of: &dyn Fn(&EvalLog) -> Option<f64>| Some((of(before?)?, of(kept?)?));
         if let Some((first, last)) = change(&accuracy) {
-            // Rewards are measured against where tuning begins, so that no answer is ahead there.
-            let even = |eval: Option<&EvalLog>| eval.is_some_and(|eval| eval.preference.margin == Some(0.0));
+            // Rewards are measured against where tuning begins, and a new score head knows nothing, so that no answer is ahead there.
+            let even = |eval: Option<&EvalLog>| eval.and_then(margin) == Some(0.0);
             let said = |eval, share| if even(eval) { "even".to_owned() } else { percent(share) };
             let (first, last) = (said(before, first), said(kept, last));
             entries.push(("preferred", format!("{first} before, {last} after: held-out answers that are ahead as they should be")));
         }
-        if let Some((first, last)) = change(&|eval| eval.preference.margin) {
+        if let Some((first, last)) = change(&margin) {
             entries.push(("margin", format!("{first:.4} before, {last:.4} after")));
         }
         if let Some((first, last)) = change(&|eval| eval.numbers.get("eval_reward")) {
@@ -153,6 +153,10 @@ impl<'a> Watched<'a> {
 
 fn accuracy(eval: &EvalLog) -> Option<f64> {
     eval.preference.accuracy.or_else(|| eval.numbers.get("eval_accuracy"))
+}
+
+fn margin(eval: &EvalLog) -> Option<f64> {
+    eval.preference.margin.or_else(|| eval.numbers.get("eval_margin"))
 }
 
 fn percent(share: f64) -> String {

@@ -35,7 +35,7 @@ const fn both(names: &'static [&'static str], title: &'static str) -> Known {
 }
 
 /// In the order of the page: what a person looks for first.
-pub(super) const KNOWN: [Known; 21] = [
+pub(super) const KNOWN: [Known; 22] = [
     share(&["rewards/accuracies"], "Preferred answers with the larger reward"),
     share(&["accuracy"], "Better answers with the larger score"),
     known(&["reward"], "Mean reward"),
@@ -46,6 +46,7 @@ pub(super) const KNOWN: [Known; 21] = [
     both(&["chosen_reward", "rejected_reward"], "Mean scores of better and worse answers"),
     known(&["margin"], "Margin between the scores"),
     known(&["mean_reward"], "Mean score"),
+    Known { names: &["max_reward", "min_reward"], title: "Largest and smallest score", lines: &["largest", "smallest"], share: false },
     both(&["logps/chosen", "logps/rejected"], "Log-probabilities of answers, nats"),
     known(&["reward_std"], "Standard deviation of the reward"),
     known(&["entropy"], "Entropy of the policy, nats a token"),

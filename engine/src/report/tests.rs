@@ -225,9 +225,14 @@ fn a_reward_models_scores_are_drawn_better_against_worse() {
     let (better, worse) = (heights("line smooth"), heights("line other"));
     assert!(better.len() > 10 && better.len() == worse.len(), "{better:?} {worse:?}");
     assert!(better[0] > better[better.len() - 1] && worse[0] < worse[worse.len() - 1], "{better:?} {worse:?}");
-    for expected in
-        ["attune reward<", "Better answers with the larger score", "Margin between the scores", "50.0 % → 90.0 %", "<th>chosen_reward"]
-    {
+    for expected in [
+        "attune reward<",
+        "Better answers with the larger score",
+        "Margin between the scores",
+        "Largest and smallest score",
+        "50.0 % → 90.0 %",
+        "<th>chosen_reward",
+    ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
     assert!(!page.contains("Perplexity") && !page.contains("NaN") && well_formed(&page));
