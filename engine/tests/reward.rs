@@ -179,6 +179,15 @@ fn equal_answers_are_refused_alone_and_left_out_among_others() {
 }
 
 #[test]
+fn equal_answers_are_scored_all_the_same() {
+    let mut reward = scorer(&trained(PAIRS));
+    for prompt in [text("one "), Passage::Messages(vec![Message::user("one")])] {
+        let scores = reward.score(&prompt, &[text("two"), text("three"), text("two")]).unwrap();
+        assert!((scores[0] - scores[2]).abs() < 1e-6 && scores[0] != scores[1], "{scores:?}");
+    }
+}
+
+#[test]
 fn the_centre_pulls_scores_and_leaves_differences_alone() {
     let start = trained(PAIRS);
     // Each of the two is better once: all that is left to learn is where the middle is.

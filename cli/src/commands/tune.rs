@@ -236,7 +236,7 @@ fn show(out: &Output, outcome: &job::Outcome, files: &Files, watched: &Watched<'
     let rewarded = outcome.eval.as_ref().is_some_and(|eval| eval.numbers.get("eval_reward").is_some());
     if let Some((loss, step)) = outcome.best.map(|(loss, step)| (if rewarded { -loss } else { loss }, step)) {
         let which = if step == 0 {
-            "before tuning: no update made it better".into()
+            format!("before tuning: {}", watched.why_none())
         } else {
             format!("after update {step}: this adapter was kept")
         };
@@ -364,7 +364,9 @@ impl<'a> Watch<'a> {
         if !self.out.json {
             let tokens = eval.eval_token_accuracy * 100.0;
             let share = eval.preference.accuracy.or_else(|| eval.numbers.get("eval_accuracy"));
-            let said = share.map(|share| format!("preference accuracy {:.1} %", share * 100.0));
+            let even = eval.preference.margin.or_else(|| eval.numbers.get("eval_margin")) == Some(0.0);
+            let said =
+                share.map(|share| if even { "no answer is ahead".into() } else { format!("preference accuracy {:.1} %", share * 100.0) });
             let said = said.unwrap_or_else(|| format!("token accuracy {tokens:.1} %"));
             if let Some(loss) = eval.preference.guard_loss.filter(|_| eval.eval_loss.is_nan()) {
                 self.out.note(format!("after update {}: guarding loss {loss:.4}", eval.step));

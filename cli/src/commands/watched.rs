@@ -64,6 +64,17 @@ impl<'a> Watched<'a> {
         self.tolerance.is_some_and(|tolerance| guard.last > guard.before * (1.0 + tolerance))
     }
 
+    /// Why what tuning started from was kept, of a run that kept it.
+    pub(super) fn why_none(&self) -> &'static str {
+        let loss = |eval: Option<&EvalLog>| eval.map_or(f64::NAN, |eval| eval.eval_loss);
+        let better = loss(self.outcome.eval.as_ref()) < loss(self.outcome.before.as_ref());
+        if better && self.guard().is_some_and(|guard| self.refused(guard)) {
+            "what was better was refused for the guarding loss"
+        } else {
+            "no update made it better"
+        }
+    }
+
     /// Lines for people: a name and what it is.
     pub(super) fn entries(&self) -> Vec<(&'static str, String)> {
         let mut entries = Vec::new();

@@ -30,17 +30,24 @@ pub(crate) struct Purpose {
     pub(crate) method: Method,
     /// Whether whole answers are scored, and not their tokens.
     pub(crate) scores: bool,
+    /// Whether something is learnt from how answers differ, so that equal ones are of no use.
+    compares: bool,
 }
 
 impl Purpose {
     /// A method's.
     pub(crate) const fn method(method: Method) -> Purpose {
-        Purpose { method, scores: false }
+        Purpose { method, scores: false, compares: true }
     }
 
     /// A reward model's: pairs and rankings, both as answers in order.
     pub(crate) fn scores() -> Purpose {
-        Purpose { method: Method::PlackettLuce(PlackettLuce::default()), scores: true }
+        Purpose { method: Method::PlackettLuce(PlackettLuce::default()), scores: true, compares: true }
+    }
+
+    /// Answers that are scored as they come, the same ones twice if need be.
+    pub(crate) fn scoring() -> Purpose {
+        Purpose { compares: false, ..Purpose::scores() }
     }
 }
 
@@ -137,7 +144,7 @@ impl Answers {
         if self.members.iter().any(|m| first_target(m).is_none() || !purpose.scores && m.targets() == 0) {
             return Err("an answer has no token to learn left within max-length".into());
         }
-        for (i, one) in self.members.iter().enumerate() {
+        for (i, one) in self.members.iter().enumerate().filter(|_| purpose.compares) {
             if self.members.iter().skip(i + 1).any(|other| one.ids == other.ids && one.labels == other.labels) {
                 return Err(same_answers(if self.cut { " tokens within max-length" } else { " tokens" }));
             }

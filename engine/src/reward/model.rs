@@ -173,7 +173,7 @@ impl RewardModel {
             return Ok(scores);
         }
         let mut read = Answers::to(self.model(), prompt, answers.to_vec(), Vec::new(), &MaskOptions::default())?;
-        read.fit(self.max_length, &Purpose::scores()).map_err(|reason| Error::option("answers", "ones that can be scored", reason))?;
+        read.fit(self.max_length, &Purpose::scoring()).map_err(|reason| Error::option("answers", "ones that can be scored", reason))?;
         self.score_answers(&read, &mut scores)?;
         Ok(scores)
     }
