@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Whether held-out preference accuracy rises: every method on every preference data set of a folder, with one small model.
+"""Whether held-out preference accuracy rises: every method, and a reward model, on every preference data set of a folder, with one small model.
 
-    bench/preferences/run.py --attune target/release/attune --model stories260K.gguf --data FOLDER [--only METHOD…]
+    bench/preferences/run.py --attune target/release/attune --model stories260K.gguf --data FOLDER [--set FILE…] [--only METHOD…] [--threads N]
 
 FOLDER holds preference data in any form that `attune prefer` reads; a fifth of each set (three tenths of a very small one) is held out. Prints a Markdown
 table: accuracy, margin and loss on held-out data before the first update and of the adapter that was kept, and what was planned and measured in memory.
-Before the first update, methods with a reference give every answer the reward 0, so that no pair is ordered and their accuracy is 0 rather than a half.
+Before the first update, methods with a reference give every answer the reward 0, and a new reward model the score 0: no pair is ordered, which is shown as "even".
+Methods without a reference begin with what the model likes already. RESULTS.md beside this file has what was seen.
 """
 
 import argparse
@@ -27,8 +28,9 @@ PAIRS = {
     "orpo": ["--learning-rate", "3e-3", "--beta", "5"],
     "cpo": ["--learning-rate", "3e-3", "--beta", "0.5", "--cpo-alpha", "0.1"],
 }
+REWARD = {"reward": ["--learning-rate", "1e-3"]}
 RATINGS = {name: ["--learning-rate", "1e-3"] for name in ("kto", "apo_zero_unpaired")}
-STEPS, EVALUATIONS, LENGTH = 60, 6, 256
+STEPS, EVALUATIONS, LENGTH = 60, 3, 256
 
 
 def main():
@@ -37,14 +39,17 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=pathlib.Path)
     parser.add_argument("--threads", default="0")
-    parser.add_argument("--only", action="append", help="a method")
+    parser.add_argument("--only", action="append", help="a method, or reward")
+    parser.add_argument("--set", action="append", help="a data set's file name")
     options = parser.parse_args()
     print("| data | method | accuracy | margin | loss | planned MiB | measured |")
     print("|---|---|---:|---:|---:|---:|---:|")
     failed = 0
     for data in sorted(path for path in options.data.iterdir() if path.suffix in (".json", ".jsonl")):
+        if options.set and data.name not in options.set:
+            continue
         checked = json.loads(attune(options, "data", "check", str(data), "--json"))
-        for method, flags in (RATINGS if "rating" in str(checked["format"]) else PAIRS).items():
+        for method, flags in (RATINGS if "rating" in str(checked["format"]) else PAIRS | REWARD).items():
             if not options.only or method in options.only:
                 failed += not measured(options, data, checked["counts"]["records"], method, flags)
     return 1 if failed else 0
@@ -57,7 +62,8 @@ def measured(options, data, records, method, flags):
         flags = [*flags, "--eval-split", "0.2" if records >= 50 else "0.3", "--steps", str(STEPS), "--eval-every", str(STEPS // EVALUATIONS)]
         flags += ["--max-length", str(LENGTH), "--threads", options.threads]
         try:
-            last = attune(options, "prefer", "--method", method, "--model", options.model, "--data", str(data), "--out", str(run), *flags, "--json")
+            command = ["reward", "train"] if method == "reward" else ["prefer", "--method", method]
+            last = attune(options, *command, "--model", options.model, "--data", str(data), "--out", str(run), *flags, "--json")
         except subprocess.CalledProcessError as error:
             print(f"| {data.name} | {method} | failed: {error.stderr.strip().splitlines()[-1]} | | | | |")
             return False
@@ -65,10 +71,11 @@ def measured(options, data, records, method, flags):
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     evals = [line for line in lines if "eval_loss" in line]
     kept = min(evals, key=lambda line: line["eval_loss"])
-    cells = [
-        f"{evals[0].get(key, float('nan')):.3g} → {kept.get(key, float('nan')):.3g}"
-        for key in ("eval_rewards/accuracies", "eval_rewards/margins", "eval_loss")
-    ]
+    number = lambda line, *keys: next((line[key] for key in keys if key in line), float("nan"))
+    accuracy = lambda line: number(line, "eval_rewards/accuracies", "eval_accuracy")
+    margin = lambda line: number(line, "eval_rewards/margins", "eval_margin")
+    before = "even" if margin(evals[0]) == 0 else f"{accuracy(evals[0]):.3f}"
+    cells = [f"{before} → {accuracy(kept):.3f}", f"{margin(evals[0]):.3g} → {margin(kept):.3g}", f"{evals[0]['eval_loss']:.4g} → {kept['eval_loss']:.4g}"]
     memory = [f"{last[key] / (1 << 20):.1f}" for key in ("planned_bytes", "measured_bytes")]
     print("| " + " | ".join([data.name, method, *cells, *memory]) + " |", flush=True)
     return True
