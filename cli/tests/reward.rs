@@ -121,7 +121,7 @@ fn the_best_of_several_answers_is_given() {
     let ids = home.json("run --model bare.gguf --prompt-ids 1,2 --max-tokens 4 --best-of 3 --reward run");
     assert_eq!(ids["answers"].as_array().unwrap().len(), 3);
     assert!(!home.ok(&format!("{run} --best-of 2 --reward run")).is_empty());
-    let same = home.json("run --model tiny.gguf --raw --prompt Say --max-tokens 3 --temperature 0.001 --best-of 3 --reward run");
+    let same = home.json("run --model tiny.gguf --raw --prompt Say --max-tokens 3 --temperature 0.00001 --best-of 3 --reward run");
     let texts: Vec<&Value> = same["answers"].as_array().unwrap().iter().map(|answer| &answer["text"]).collect();
     assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "so cold, all draws are the same, and are scored: {same}");
 }

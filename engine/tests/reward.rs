@@ -183,7 +183,7 @@ fn equal_answers_are_scored_all_the_same() {
     let mut reward = scorer(&trained(PAIRS));
     for prompt in [text("one "), Passage::Messages(vec![Message::user("one")])] {
         let scores = reward.score(&prompt, &[text("two"), text("three"), text("two")]).unwrap();
-        assert!((scores[0] - scores[2]).abs() < 1e-6 && scores[0] != scores[1], "{scores:?}");
+        assert!((scores[0] - scores[2]).abs() < 1e-5 && scores[0] != scores[1], "{scores:?}");
     }
 }
 
