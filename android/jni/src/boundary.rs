@@ -348,6 +348,8 @@ macro_rules! natives {
                 ) -> <$result as IntoJava>::Raw<'l> {
                     enter(&mut env, |$env| {
                         $(let $arg = <$type as FromJava>::take($env, $arg)?;)*
+                        // So that `?` and `return` in the body end it, and not what is around it.
+                        #[allow(clippy::redundant_closure_call)]
                         let result: Outcome<$result> = (|| $body)();
                         <$result as IntoJava>::give(result?, $env)
                     })
