@@ -120,6 +120,30 @@ inline attune_tune_options tune_options() {
     return options;
 }
 
+inline attune_evaluate_options evaluate_options() {
+    attune_evaluate_options options;
+    attune_evaluate_options_default(&options);
+    return options;
+}
+
+inline attune_feedback_options feedback_options() {
+    attune_feedback_options options;
+    attune_feedback_options_default(&options);
+    return options;
+}
+
+inline attune_reward_options reward_options() {
+    attune_reward_options options;
+    attune_reward_options_default(&options);
+    return options;
+}
+
+inline attune_reinforce_options reinforce_options() {
+    attune_reinforce_options options;
+    attune_reinforce_options_default(&options);
+    return options;
+}
+
 inline attune_run_options run_options() {
     attune_run_options options;
     attune_run_options_default(&options);
@@ -138,7 +162,30 @@ inline std::vector<attune_message> turns(const std::vector<Message> &messages) {
     for (const Message &message : messages) turns.push_back({text(message.role), text(message.content)});
     return turns;
 }
+
+inline std::vector<attune_text> texts(const std::vector<std::string> &strings) {
+    std::vector<attune_text> texts;
+    for (const std::string &string : strings) texts.push_back(text(string));
+    return texts;
+}
+
+/// An array that is copied out, however long it is.
+template <typename T, typename Copy> std::vector<T> listed(Copy &&copy) {
+    size_t count = 0;
+    check([&](attune_error *e) { return copy(static_cast<T *>(nullptr), size_t{0}, &count, e); });
+    std::vector<T> list(count);
+    if (count != 0) check([&](attune_error *e) { return copy(list.data(), list.size(), &count, e); });
+    return list;
+}
 } // namespace detail
+
+/// The version of the library that is loaded, as `1.2.3`.
+inline std::string version() { return attune_version(); }
+
+/// All that there is to know about a file or a folder, as JSON: a model, or an adapter in any form.
+inline std::string inspect(std::string_view path) {
+    return detail::copied([&](char *to, size_t size, size_t *length, auto e) { return attune_inspect(detail::text(path), to, size, length, e); });
+}
 
 /// Ends calls from another thread.
 class Cancel : public detail::Handle<attune_cancel, attune_cancel_free> {
@@ -152,9 +199,60 @@ class Cancel : public detail::Handle<attune_cancel, attune_cancel_free> {
     }
 };
 
+/// Every buffer that a session or a tuner takes.
+class Plan : public detail::Handle<attune_plan, attune_plan_free> {
+  public:
+    using Handle::Handle;
+
+    attune_plan_totals totals() const {
+        attune_plan_totals totals = ATTUNE_INIT(attune_plan_totals);
+        detail::check([&](auto e) { return attune_plan_get_totals(get(), &totals, e); });
+        return totals;
+    }
+    std::vector<attune_plan_buffer> buffers() const {
+        std::vector<attune_plan_buffer> buffers(totals().buffers, ATTUNE_INIT(attune_plan_buffer));
+        for (uint32_t i = 0; i < buffers.size(); ++i)
+            detail::check([&](auto e) { return attune_plan_get_buffer(get(), i, &buffers[i], e); });
+        return buffers;
+    }
+    /// Totals, buffers, and what a budget has turned, as JSON.
+    std::string describe() const {
+        return detail::copied([&](char *to, size_t size, size_t *length, auto e) { return attune_plan_describe(get(), to, size, length, e); });
+    }
+};
+
 class Model : public detail::Handle<attune_model, attune_model_free> {
   public:
     using Handle::Handle;
+
+    /// Opens a model in a file that is open already: `length` bytes from `offset` on, up to its end for 0. The descriptor stays the caller's.
+    static Model from_descriptor(int32_t descriptor, uint64_t offset = 0, uint64_t length = 0, std::string_view name = "model") {
+        return Model(detail::made<attune_model>(
+            [&](auto out, auto e) { return attune_model_open_descriptor(descriptor, offset, length, detail::text(name), out, e); }));
+    }
+    /// Opens a model in memory of the caller's, which must outlive it and all that is made from it.
+    static Model from_memory(const void *data, size_t size, std::string_view name = "model") {
+        return Model(detail::made<attune_model>(
+            [&](auto out, auto e) { return attune_model_open_memory(data, size, nullptr, nullptr, detail::text(name), out, e); }));
+    }
+    /// Opens a model of `length` bytes that a function gives: it fills `size` bytes from `offset` on, or returns false.
+    static Model from_reader(uint64_t length, std::function<bool(uint64_t offset, void *buffer, size_t size)> read_at, std::string_view name = "model") {
+        using Reader = detail::Callback<uint64_t, void *, size_t>;
+        Reader listener{std::move(read_at), nullptr};
+        attune_reader reader = ATTUNE_INIT(attune_reader);
+        reader.length = length;
+        reader.user = &listener;
+        reader.read_at = [](void *user, uint64_t offset, void *buffer, size_t size) -> int32_t {
+            return static_cast<Reader *>(user)->call(offset, buffer, size);
+        };
+        attune_model *handle = nullptr;
+        attune_error error = ATTUNE_INIT(attune_error);
+        attune_status status = attune_model_open_reader(&reader, detail::text(name), &handle, &error);
+        listener.rethrow();
+        if (status != ATTUNE_OK) throw Error(status, error);
+        return Model(handle);
+    }
+
     /// Opens a GGUF file.
     explicit Model(std::string_view path)
         : Handle(detail::made<attune_model>([&](auto out, auto e) { return attune_model_open(detail::text(path), out, e); })) {}
@@ -167,6 +265,25 @@ class Model : public detail::Handle<attune_model, attune_model_free> {
     /// All that there is to know about it, as JSON.
     std::string describe() const {
         return detail::copied([&](char *to, size_t size, size_t *length, auto e) { return attune_model_describe(get(), to, size, length, e); });
+    }
+    std::vector<uint32_t> tokenize(std::string_view text, bool parse_special = false) const {
+        return detail::listed<uint32_t>([&](uint32_t *to, size_t size, size_t *count, auto e) {
+            return attune_model_tokenize(get(), detail::text(text), parse_special, to, size, count, e);
+        });
+    }
+    /// What a session with these options will take.
+    Plan plan(const attune_session_options &options) const {
+        return Plan(detail::made<attune_plan>([&](auto out, auto e) { return attune_plan_session(get(), &options, out, e); }));
+    }
+    /// What a tuner with these options will take.
+    Plan plan(const attune_tune_options &options) const {
+        return Plan(detail::made<attune_plan>([&](auto out, auto e) { return attune_plan_tuning(get(), &options, out, e); }));
+    }
+    /// Bytes of memory that a session needs which is given its memory.
+    uint64_t session_size(const attune_session_options &options) const {
+        uint64_t bytes = 0;
+        detail::check([&](auto e) { return attune_session_size(get(), &options, &bytes, e); });
+        return bytes;
     }
 };
 
@@ -184,6 +301,27 @@ class Adapter : public detail::Handle<attune_adapter, attune_adapter_free> {
     }
     void save(std::string_view path) const {
         detail::check([&](auto e) { return attune_adapter_save(get(), detail::text(path), e); });
+    }
+    /// Writes it in one of the `ATTUNE_FORMAT_...`: a file, or for PEFT a folder.
+    void export_to(const Model &model, uint32_t format, std::string_view path) const {
+        detail::check([&](auto e) { return attune_adapter_export(get(), model.get(), format, detail::text(path), e); });
+    }
+    /// Makes it the one of a folder. The number of the one that was there, now a version; 0 if there was none.
+    uint64_t commit(std::string_view folder) const {
+        uint64_t version = 0;
+        detail::check([&](auto e) { return attune_adapter_commit(get(), detail::text(folder), &version, e); });
+        return version;
+    }
+    /// The numbers of a folder's earlier adapters, the oldest first.
+    static std::vector<uint64_t> versions(std::string_view folder) {
+        return detail::listed<uint64_t>(
+            [&](uint64_t *to, size_t size, size_t *count, auto e) { return attune_adapter_versions(detail::text(folder), to, size, count, e); });
+    }
+    /// Brings an earlier adapter of a folder back, the newest of them for 0; the number of the one that is back.
+    static uint64_t rollback(std::string_view folder, uint64_t version = 0) {
+        uint64_t restored = 0;
+        detail::check([&](auto e) { return attune_adapter_rollback(detail::text(folder), version, &restored, e); });
+        return restored;
     }
 };
 
@@ -213,6 +351,21 @@ class Data : public detail::Handle<attune_data, attune_data_free> {
         auto turns = detail::turns(prompt);
         detail::check([&](auto e) { return attune_data_add_rating(get(), turns.data(), turns.size(), detail::text(answer), liked, e); });
     }
+    /// Answers to one conversation, best first.
+    void add_ranking(const std::vector<Message> &prompt, const std::vector<std::string> &answers) {
+        auto turns = detail::turns(prompt);
+        auto texts = detail::texts(answers);
+        detail::check([&](auto e) { return attune_data_add_ranking(get(), turns.data(), turns.size(), texts.data(), texts.size(), e); });
+    }
+    /// A conversation to be answered by the model itself, for tuning on rewards.
+    void add_prompt(const std::vector<Message> &prompt) {
+        auto turns = detail::turns(prompt);
+        detail::check([&](auto e) { return attune_data_add_prompt(get(), turns.data(), turns.size(), e); });
+    }
+    /// Lines of JSON in one of the formats of files.
+    void add_lines(std::string_view lines) {
+        detail::check([&](auto e) { return attune_data_add_lines(get(), detail::text(lines), e); });
+    }
     size_t count() const {
         size_t count = 0;
         detail::check([&](auto e) { return attune_data_count(get(), &count, e); });
@@ -231,6 +384,20 @@ class Session : public detail::Handle<attune_session, attune_session_free> {
     using Handle::Handle;
     explicit Session(const Model &model, const attune_session_options &options = session_options())
         : Handle(detail::made<attune_session>([&](auto out, auto e) { return attune_session_new(model.get(), &options, out, e); })) {}
+    /// One whose memory is the caller's: `Model::session_size` bytes from a multiple of `ATTUNE_ALIGNMENT` on, its alone until it is destroyed.
+    Session(const Model &model, void *memory, size_t size, const attune_session_options &options = session_options())
+        : Handle(detail::made<attune_session>(
+              [&](auto out, auto e) { return attune_session_new_in(model.get(), &options, memory, size, out, e); })) {}
+
+    /// What it has taken.
+    Plan plan() {
+        return Plan(detail::made<attune_plan>([&](auto out, auto e) { return attune_session_get_plan(get(), out, e); }));
+    }
+    /// The tokens of the last answer.
+    std::vector<uint32_t> tokens() {
+        return detail::listed<uint32_t>(
+            [&](uint32_t *to, size_t size, size_t *count, auto e) { return attune_session_tokens(get(), to, size, count, e); });
+    }
 
     /// Puts an adapter into use; its number in the session.
     uint32_t add(const Adapter &adapter, float scale = 1) {
@@ -281,11 +448,31 @@ class Session : public detail::Handle<attune_session, attune_session_free> {
     }
 };
 
+/// Scores answers to a prompt, a number for each.
+using Rewards = std::function<std::vector<double>(std::string_view prompt, const std::vector<std::string_view> &answers)>;
+
 class Tuner : public detail::Handle<attune_tuner, attune_tuner_free> {
   public:
     using Handle::Handle;
     Tuner(const Model &model, const Data &data, const attune_tune_options &options = tune_options())
         : Handle(detail::made<attune_tuner>([&](auto out, auto e) { return attune_tuner_new(model.get(), data.get(), &options, out, e); })) {}
+    /// One that learns from rewards, `options.method` being grpo or rloo: what the app's own function gives is added to `reinforce.rewards`.
+    Tuner(const Model &model, const Data &data, attune_tune_options options, attune_reinforce_options reinforce, Rewards rewards)
+        : Tuner(model, data, options, reinforce, std::make_unique<Scorer>(Scorer{std::move(rewards), nullptr})) {}
+    /// One whose memory is the caller's, from a multiple of `ATTUNE_ALIGNMENT` on, its alone until it is destroyed. With too little of it, an error says
+    /// how much would do.
+    Tuner(const Model &model, const Data &data, void *memory, size_t size, const attune_tune_options &options = tune_options())
+        : Handle(detail::made<attune_tuner>(
+              [&](auto out, auto e) { return attune_tuner_new_in(model.get(), data.get(), &options, memory, size, out, e); })) {}
+
+    /// What it has taken.
+    Plan plan() {
+        return Plan(detail::made<attune_plan>([&](auto out, auto e) { return attune_tuner_get_plan(get(), out, e); }));
+    }
+    /// What became of the examples, as JSON.
+    std::string describe() {
+        return detail::copied([&](char *to, size_t size, size_t *length, auto e) { return attune_tuner_describe(get(), to, size, length, e); });
+    }
 
     /// Learns; `on_step` hears of each update, and pauses by returning false.
     attune_run run(attune_run_options options = run_options(), std::function<bool(const attune_progress &)> on_step = nullptr) {
@@ -298,8 +485,11 @@ class Tuner : public detail::Handle<attune_tuner, attune_tuner_free> {
             };
         }
         attune_run run = ATTUNE_INIT(attune_run);
-        detail::check([&](auto e) { return attune_tuner_run(get(), &options, &run, e); });
+        attune_error error = ATTUNE_INIT(attune_error);
+        attune_status status = attune_tuner_run(get(), &options, &run, &error);
         listener.rethrow();
+        if (scorer_ && scorer_->thrown) std::rethrow_exception(std::exchange(scorer_->thrown, nullptr));
+        if (status != ATTUNE_OK) throw Error(status, error);
         return run;
     }
     attune_progress progress() const {
@@ -316,14 +506,74 @@ class Tuner : public detail::Handle<attune_tuner, attune_tuner_free> {
     void resume(std::string_view folder) {
         detail::check([&](auto e) { return attune_tuner_resume(get(), detail::text(folder), e); });
     }
+
+  private:
+    struct Scorer {
+        Rewards rewards;
+        std::exception_ptr thrown;
+
+        int32_t score(attune_text prompt, const attune_text *answers, size_t count, double *scores) noexcept {
+            try {
+                std::vector<std::string_view> views;
+                for (size_t i = 0; i < count; ++i) views.emplace_back(answers[i].data, answers[i].length);
+                std::vector<double> made = rewards(std::string_view(prompt.data, prompt.length), views);
+                if (made.size() != count) throw std::length_error("as many rewards as answers were expected");
+                for (size_t i = 0; i < count; ++i) scores[i] = made[i];
+                return 0;
+            } catch (...) {
+                thrown = std::current_exception();
+                return 1;
+            }
+        }
+    };
+
+    Tuner(const Model &model, const Data &data, attune_tune_options &options, attune_reinforce_options &reinforce, std::unique_ptr<Scorer> scorer)
+        : Handle(detail::made<attune_tuner>([&](auto out, auto e) {
+              reinforce.user = scorer.get();
+              reinforce.on_reward = [](void *user, attune_text prompt, const attune_text *answers, size_t count, double *scores) -> int32_t {
+                  return static_cast<Scorer *>(user)->score(prompt, answers, count, scores);
+              };
+              options.reinforce = &reinforce;
+              return attune_tuner_new(model.get(), data.get(), &options, out, e);
+          })),
+          scorer_(std::move(scorer)) {}
+
+    // Lives as long as the tuner, which calls it.
+    std::unique_ptr<Scorer> scorer_;
+};
+
+/// What a model, with or without an adapter (`options.adapter`), makes of examples.
+inline attune_evaluation evaluate(const Model &model, const Data &data, const attune_evaluate_options &options = evaluate_options()) {
+    attune_evaluation evaluation = ATTUNE_INIT(attune_evaluation);
+    detail::check([&](auto e) { return attune_evaluate(model.get(), data.get(), &options, &evaluation, e); });
+    return evaluation;
+}
+
+/// A model that scores answers: an adapter that was tuned with the method `reward`.
+class RewardModel : public detail::Handle<attune_reward, attune_reward_free> {
+  public:
+    using Handle::Handle;
+    RewardModel(const Model &model, const Adapter &adapter, const attune_reward_options &options = reward_options())
+        : Handle(detail::made<attune_reward>([&](auto out, auto e) { return attune_reward_new(model.get(), adapter.get(), &options, out, e); })) {}
+
+    /// A score for each answer to a conversation.
+    std::vector<float> score(const std::vector<Message> &prompt, const std::vector<std::string> &answers) {
+        auto turns = detail::turns(prompt);
+        auto texts = detail::texts(answers);
+        std::vector<float> scores(answers.size());
+        detail::check([&](auto e) {
+            return attune_reward_score(get(), turns.data(), turns.size(), texts.data(), texts.size(), scores.data(), e);
+        });
+        return scores;
+    }
 };
 
 /// What people made of the answers, on disk.
 class Feedback : public detail::Handle<attune_feedback, attune_feedback_free> {
   public:
     using Handle::Handle;
-    explicit Feedback(std::string_view path)
-        : Handle(detail::made<attune_feedback>([&](auto out, auto e) { return attune_feedback_open(detail::text(path), nullptr, out, e); })) {}
+    explicit Feedback(std::string_view path, const attune_feedback_options &options = feedback_options())
+        : Handle(detail::made<attune_feedback>([&](auto out, auto e) { return attune_feedback_open(detail::text(path), &options, out, e); })) {}
 
     uint64_t add_prompt(const std::vector<Message> &prompt, std::string_view conversation = {}) {
         auto turns = detail::turns(prompt);
@@ -345,6 +595,44 @@ class Feedback : public detail::Handle<attune_feedback, attune_feedback_free> {
     }
     uint64_t erase_conversation(std::string_view conversation) {
         return id([&](uint64_t *count, auto e) { return attune_feedback_erase_conversation(get(), detail::text(conversation), count, e); });
+    }
+    /// Another answer in the place of one; its number.
+    uint64_t add_regenerated(uint64_t answer, std::string_view other) {
+        return id([&](uint64_t *id, auto e) { return attune_feedback_add_regenerated(get(), answer, detail::text(other), id, e); });
+    }
+    void add_kept(uint64_t answer) {
+        detail::check([&](auto e) { return attune_feedback_add_kept(get(), answer, e); });
+    }
+    /// Answers to one prompt, best first.
+    void add_rank(const std::vector<uint64_t> &answers) {
+        detail::check([&](auto e) { return attune_feedback_add_rank(get(), answers.data(), answers.size(), e); });
+    }
+    void flush() {
+        detail::check([&](auto e) { return attune_feedback_flush(get(), e); });
+    }
+    /// What it holds and what can be learnt from it, as JSON.
+    std::string describe(uint32_t learn) {
+        return detail::copied(
+            [&](char *to, size_t size, size_t *length, auto e) { return attune_feedback_describe(get(), learn, to, size, length, e); });
+    }
+    /// Writes examples to a file of JSON lines; how many.
+    size_t export_to(uint32_t learn, std::string_view path) {
+        size_t count = 0;
+        detail::check([&](auto e) { return attune_feedback_export(get(), learn, detail::text(path), &count, e); });
+        return count;
+    }
+    /// Writes every event to a file; how many.
+    size_t export_events(std::string_view path) {
+        size_t count = 0;
+        detail::check([&](auto e) { return attune_feedback_export_events(get(), detail::text(path), &count, e); });
+        return count;
+    }
+    /// Erases events by their numbers, and all that is about them; how many went.
+    uint64_t erase(const std::vector<uint64_t> &ids) {
+        return id([&](uint64_t *count, auto e) { return attune_feedback_erase(get(), ids.data(), ids.size(), count, e); });
+    }
+    uint64_t erase_all() {
+        return id([&](uint64_t *count, auto e) { return attune_feedback_erase_all(get(), count, e); });
     }
 
   private:

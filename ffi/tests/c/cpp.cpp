@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 
 #define CHECK(condition)                                                          \
     do {                                                                          \
@@ -20,6 +21,87 @@ template <typename Call> attune_status refused(Call &&call) {
         return e.status();
     }
     return ATTUNE_OK;
+}
+
+static void plans_and_memory(const attune::Model &model, const attune::Data &data, attune_tune_options options) {
+    auto planned = attune::session_options();
+    planned.context = 64;
+    attune::Plan plan = model.plan(planned);
+    CHECK(plan.totals().buffers == plan.buffers().size() && plan.totals().cache_bytes > 0 && plan.describe().find("cache") != std::string::npos);
+    std::vector<char> memory(model.session_size(planned) + ATTUNE_ALIGNMENT);
+    size_t room = memory.size();
+    void *start = memory.data();
+    CHECK(std::align(ATTUNE_ALIGNMENT, model.session_size(planned), start, room));
+    attune::Session session(model, start, room, planned);
+    auto greedy = attune::generate_options();
+    greedy.temperature = 0;
+    greedy.max_tokens = 4;
+    CHECK(session.complete("The capital of", greedy).details.answer_tokens == session.tokens().size());
+    CHECK(session.plan().totals().cache_bytes == plan.totals().cache_bytes);
+    uint64_t needed = 0;
+    try {
+        attune::Tuner tuner(model, data, start, 0, options);
+    } catch (const attune::Error &e) {
+        CHECK(e.status() == ATTUNE_ERROR_TOO_SMALL);
+        needed = e.needed_bytes();
+    }
+    CHECK(needed > 0 && model.plan(options).totals().adapter_bytes > 0);
+    std::vector<char> given(needed + ATTUNE_ALIGNMENT);
+    room = given.size(), start = given.data();
+    CHECK(std::align(ATTUNE_ALIGNMENT, needed, start, room));
+    attune::Tuner tuner(model, data, start, room, options);
+    CHECK(tuner.run().reason == ATTUNE_RUN_DONE && tuner.describe().find("\"examples\":3") != std::string::npos);
+    CHECK(attune::evaluate(model, data).examples == 3);
+}
+
+static void forms_and_versions(const attune::Model &model, const attune::Adapter &adapter, const std::string &folder) {
+    const std::string kept = folder + "/kept";
+    CHECK(adapter.commit(kept) == 0 && adapter.commit(kept) == 1);
+    CHECK(attune::Adapter::versions(kept) == std::vector<uint64_t>{1} && attune::Adapter::rollback(kept) == 1);
+    adapter.export_to(model, ATTUNE_FORMAT_PEFT, folder + "/peft");
+    CHECK(attune::Adapter(model, folder + "/peft", true).info().rank == adapter.info().rank);
+    CHECK(attune::inspect(folder + "/peft").find("rank") != std::string::npos);
+    CHECK(model.tokenize("a cow").size() > 1);
+}
+
+static void rewards(const attune::Model &model) {
+    attune::Data prompts;
+    for (const char *question : {"What does a cow say?", "What does a dog say?"}) prompts.add_prompt({{"user", question}});
+    auto options = attune::tune_options();
+    options.method = attune_str("rloo");
+    options.max_length = 64;
+    options.steps = 1;
+    options.batch_size = 2;
+    options.gradient_accumulation = 2;
+    auto reinforce = attune::reinforce_options();
+    reinforce.max_completion_length = 8;
+    size_t asked = 0;
+    attune::Tuner tuner(model, prompts, options, reinforce, [&](std::string_view, const std::vector<std::string_view> &answers) {
+        std::vector<double> scores;
+        for (std::string_view answer : answers) scores.push_back(-double(answer.size()));
+        asked += answers.size();
+        return scores;
+    });
+    CHECK(tuner.run().reason == ATTUNE_RUN_DONE && asked >= 4);
+    attune::Tuner wrong(model, prompts, options, reinforce, [](std::string_view, const std::vector<std::string_view> &) { return std::vector<double>{}; });
+    bool thrown = false;
+    try {
+        wrong.run();
+    } catch (const std::length_error &) {
+        thrown = true;
+    }
+    CHECK(thrown);
+    attune::Data pairs;
+    pairs.add_pair({{"user", "What does a cow say?"}}, "moo", "woof");
+    pairs.add_ranking({{"user", "What does a dog say?"}}, {"woof", "moo", "meow"});
+    auto learning = attune::tune_options();
+    learning.method = attune_str("reward");
+    learning.steps = 2;
+    learning.max_length = 64;
+    attune::Tuner teacher(model, pairs, learning);
+    CHECK(teacher.run().reason == ATTUNE_RUN_DONE);
+    attune::RewardModel judge(model, teacher.adapter());
+    CHECK(judge.score({{"user", "What does a cat say?"}}, {"meow", "moo"}).size() == 2);
 }
 
 int main(int argc, char **argv) {
@@ -82,6 +164,9 @@ int main(int argc, char **argv) {
     cancel.ask();
     greedy.cancel = cancel.get();
     CHECK(moved.complete("The", greedy).text.empty());
+    plans_and_memory(model, data, options);
+    forms_and_versions(model, adapter, folder);
+    rewards(model);
     std::puts("cpp: all done");
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Between the first and the last token of an answer nothing is allocated, the callback included: no_alloc MODEL.gguf
+/* Between the first and the last token of an answer, and between updates of tuning, nothing is allocated, the callbacks included: no_alloc MODEL.gguf
  *
  * Counts what the C library is asked for by anyone in the process, with functions of the same names in front of its own. */
 #include "check.h"
@@ -62,6 +62,54 @@ static int hear(void *user, attune_text text) {
     return 0;
 }
 
+static int update(void *user, const attune_progress *progress) {
+    struct heard *heard = user;
+    (void)progress;
+    heard->tokens++;
+    if (heard->tokens == 2) {
+        atomic_store(&counted, 0);
+        atomic_store(&counting, 1);
+    }
+    heard->at_last = atomic_load(&counted);
+    return 0;
+}
+
+/* Tuning with a method of one family: what is counted between its second update and its last. */
+static void tune(attune_model *model, const char *method) {
+    static const char *const animals[] = {"cow", "dog", "cat", "duck"}, *const sounds[] = {"moo", "woof", "meow", "quack"};
+    attune_data *data;
+    attune_tuner *tuner;
+    attune_tune_options options;
+    attune_run_options run;
+    attune_run outcome = ATTUNE_INIT(attune_run);
+    struct heard heard = {0, 1};
+    OK(attune_data_new(&data, &error));
+    for (int i = 0; i < 4; i++) {
+        char question[64];
+        snprintf(question, sizeof question, "What does a %s say?", animals[i]);
+        attune_message turn = say("user", question);
+        attune_text chosen = attune_str(sounds[i]), rejected = attune_str(sounds[(i + 1) % 4]);
+        if (!method[0]) OK(attune_data_add_answer(data, turn.content, chosen, &error));
+        else OK(attune_data_add_pair(data, &turn, 1, chosen, rejected, &error));
+    }
+    attune_tune_options_default(&options);
+    options.method = attune_str(method[0] ? method : NULL);
+    options.gradient_accumulation = 2;
+    options.max_length = 64;
+    options.steps = 8;
+    options.threads = 2;
+    OK(attune_tuner_new(model, data, &options, &tuner, &error));
+    attune_run_options_default(&run);
+    run.on_step = update;
+    run.user = &heard;
+    OK(attune_tuner_run(tuner, &run, &outcome, &error));
+    atomic_store(&counting, 0);
+    printf("no_alloc: %s, %d updates, %lu allocations between the second and the last\n", method[0] ? method : "sft", heard.tokens, heard.at_last);
+    CHECK(outcome.reason == ATTUNE_RUN_DONE && heard.tokens == 8 && heard.at_last == 0);
+    OK(attune_tuner_free(tuner));
+    OK(attune_data_free(data));
+}
+
 int main(int argc, char **argv) {
     attune_model *model;
     CHECK(argc == 2);
@@ -97,6 +145,9 @@ int main(int argc, char **argv) {
         }
         OK(attune_session_free(session));
     }
+    tune(model, "");
+    tune(model, "dpo");
+    tune(model, "reward");
     OK(attune_model_free(model));
     puts("no_alloc: nothing allocated");
     return 0;

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The arm64 library of the Android package at work: an arm64 JVM under qemu loads it, and tunes, answers, saves and reopens through Kotlin. The host's
+# library does the same, and the adapters are compared: android/arm64.sh [PACKAGE.aar]
+#
+# Needs Debian's qemu-user-static, gcc-aarch64-linux-gnu and an arm64 Java; what is missing is installed where this runs as root, else the test is skipped.
+# qemu stands in for the processor, and android/native/bionic.c for what differs in Android's C library. QCPU is qemu's processor, "max" by default.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+work=$target/android/arm64
+mkdir -p "$work"
+
+tools() {
+    local missing=()
+    command -v qemu-aarch64-static > /dev/null || missing+=(qemu-user-static)
+    command -v aarch64-linux-gnu-gcc > /dev/null || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+    for library in libstdc++.so.6 libz.so.1 libgcc_s.so.1 libc.so.6; do
+        [[ -e /usr/lib/aarch64-linux-gnu/$library || -e /lib/aarch64-linux-gnu/$library ]] || missing+=(libstdc++6:arm64 zlib1g:arm64 libgcc-s1:arm64)
+    done
+    [[ -x $work/java/bin/java ]] || missing+=(java)
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get > /dev/null; then
+        echo "skipped: ${missing[*]} are missing, and only root can install them here"
+        exit 0
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
+    apt-cache show libc6:arm64 > /dev/null 2>&1 || apt-get -qq update
+    local packages=("${missing[@]/#java/}")
+    # shellcheck disable=SC2068
+    [[ -z ${packages[*]// /} ]] || apt-get -qq -y install --no-install-recommends ${packages[@]} > /dev/null
+    [[ -x $work/java/bin/java ]] || arm64_java
+}
+
+# An arm64 Java beside the host's own: the package is unpacked, not installed.
+arm64_java() {
+    local unpacked=$work/unpacked
+    rm -rf "$unpacked" "$work/java"
+    mkdir -p "$unpacked"
+    (cd "$unpacked" && apt-get -q download openjdk-17-jre-headless:arm64 > /dev/null 2>&1 && dpkg-deb -x openjdk-*.deb .)
+    # Its configuration is linked to by absolute paths.
+    find "$unpacked/usr" -type l -lname '/etc/*' -print0 | while IFS= read -r -d '' link; do
+        ln -sfn "$unpacked$(readlink "$link")" "$link"
+    done
+    ln -sfn "$(echo "$unpacked"/usr/lib/jvm/java-17-openjdk-arm64)" "$work/java"
+}
+
+tools
+package=${1:-$(ls "$target"/android/*.aar 2> /dev/null | head -n 1)}
+[[ -f $package ]] || { echo "expected a package, found none: run android/package.sh first" >&2; exit 1; }
+rm -rf "$work/aar"
+mkdir -p "$work/aar" "$work/bionic"
+unzip -q "$package" -d "$work/aar"
+
+# Libraries by the names that Android's have, with glibc's behind them.
+echo 'void nothing(void) {}' > "$work/nothing.c"
+aarch64-linux-gnu-gcc -shared -fPIC -O1 -Wl,-soname,libc.so android/native/bionic.c -o "$work/bionic/libc.so"
+for library in dl:-ldl m:-lm log: unwind:-lgcc_s; do
+    # shellcheck disable=SC2086
+    aarch64-linux-gnu-gcc -shared -fPIC -Wl,-soname,"lib${library%%:*}.so" -Wl,--no-as-needed "$work/nothing.c" -o "$work/bionic/lib${library%%:*}.so" ${library#*:}
+done
+
+# What the program needs besides the package's own classes.
+classes=$work/aar/classes.jar:$(cat "$target/android/classpath")
+program=dev.attune.examples.TuneKt
+model=builtin/assets/attune-base.gguf
+host_library=$target/release/libattune_jni.so
+[[ -f $host_library ]] || cargo build --quiet --release -p attune-jni
+
+java -Dattune.library="$host_library" -cp "$classes" $program "$model" "$work/host.attune" > "$work/host.txt"
+LD_LIBRARY_PATH=$work/bionic qemu-aarch64-static -cpu "${QCPU:-max}" "$work/java/bin/java" -Xmx512m -Xshare:off \
+    -Dattune.library="$work/aar/jni/arm64-v8a/libattune_jni.so" -cp "$classes" $program "$model" "$work/arm64.attune" > "$work/arm64.txt"
+diff "$work/host.txt" "$work/arm64.txt"
+cmp "$work/host.attune" "$work/arm64.attune"
+cat "$work/arm64.txt"
+echo "the arm64 library says the same as the host's, and its adapter has the same bytes"
