@@ -18,7 +18,7 @@ profile=${ATTUNE_PROFILE:-dist}
 libraries=${ATTUNE_LIBRARIES:-}
 if [[ -z $libraries ]]; then
     target=(${ATTUNE_TARGET:+--target "$ATTUNE_TARGET"})
-    (cd "$here" && cargo build --profile "$profile" --lib ${target[@]+"${target[@]}"})
+    (cd "$here" && cargo build --profile "$profile" -p attune-c ${target[@]+"${target[@]}"})
     built=$(cd "$here" && cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
     libraries=$built${ATTUNE_TARGET:+/$ATTUNE_TARGET}/$profile
 fi
@@ -26,8 +26,8 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$he
 
 mkdir -p "$prefix"/{include,lib/pkgconfig,lib/cmake/attune,share/attune}
 install -m 644 "$here/include/attune.h" "$here/include/attune.hpp" "$prefix/include/"
-install -m 755 "$libraries/libattune_ffi.so" "$prefix/lib/libattune.so"
-install -m 644 "$libraries/libattune_ffi.a" "$prefix/lib/libattune.a"
+install -m 755 "$libraries/libattune_c.so" "$prefix/lib/libattune.so"
+install -m 644 "$libraries/libattune_c.a" "$prefix/lib/libattune.a"
 strip=strip
 [[ ${ATTUNE_TARGET:-} == aarch64-unknown-linux-gnu ]] && strip=aarch64-linux-gnu-strip
 "$strip" "$prefix/lib/libattune.so"

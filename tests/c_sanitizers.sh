@@ -6,9 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 profile=${1:-release}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cargo build --quiet --profile "$profile" -p attune-ffi --lib
+cargo build --quiet --profile "$profile" -p attune-c --lib
 target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-ln -s "$target/$profile/libattune_ffi.so" "$folder/libattune.so"
+ln -s "$target/$profile/libattune_c.so" "$folder/libattune.so"
 model=builtin/assets/attune-base.gguf
 flags=(-std=c11 -g -O1 -Iffi/include -L"$folder" -Wl,-rpath,"$folder")
 

@@ -27,13 +27,13 @@ for triple in "${triples[@]}"; do
         strip=aarch64-linux-gnu-strip
     fi
     if [[ $triple == "$host" ]]; then
-        cargo build --quiet --profile dist -p attune-ffi --lib
+        cargo build --quiet --profile dist -p attune-c --lib
         built=$target/dist
     else
-        cargo build --quiet --profile dist -p attune-ffi --lib --target "$triple"
+        cargo build --quiet --profile dist -p attune-c --lib --target "$triple"
         built=$target/$triple/dist
     fi
-    "$strip" -o "$folder/lib.so" "$built/libattune_ffi.so"
+    "$strip" -o "$folder/lib.so" "$built/libattune_c.so"
     size=$(stat -c %s "$folder/lib.so")
     echo "$triple: $size bytes of $budget"
     (( size <= budget )) || over=1

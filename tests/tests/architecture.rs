@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every crate of the workspace and which others of ours it may depend on, as the table in ARCHITECTURE.md has it.
-const MAY_KNOW: [(&str, &[&str]); 10] = [
+const MAY_KNOW: [(&str, &[&str]); 11] = [
     ("attune-core", &[]),
     ("attune-cpu", &["attune-core"]),
     ("attune-candle", &[]),
     ("attune", &["attune-core", "attune-cpu"]),
     ("attune-ffi", &["attune"]),
+    ("attune-c", &["attune-ffi"]),
     ("attune-jni", &["attune-ffi"]),
     ("attune-builtin", &[]),
     ("attune-pretrain", &["attune-core", "attune-builtin"]),

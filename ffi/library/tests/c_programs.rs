@@ -14,13 +14,13 @@ enum Kind {
 }
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Where the libraries lie that this test was built with, in the same profile.
 fn libraries() -> PathBuf {
     let folder = std::env::current_exe().expect("this program").parent().expect("its folder").to_path_buf();
-    for name in ["libattune_ffi.a", "libattune_ffi.so"] {
+    for name in ["libattune_c.a", "libattune_c.so"] {
         assert!(folder.join(name).is_file(), "{} is missing", folder.join(name).display());
     }
     folder
@@ -47,12 +47,12 @@ fn compile(source: &str, kind: Kind, out: &Path) -> PathBuf {
     command.args([if cpp { "-std=c++17" } else { "-std=c11" }, "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-g"]);
     command.arg("-I").arg(root().join("include")).arg(&source).arg("-o").arg(&program);
     match kind {
-        Kind::Static => command.arg(libraries.join("libattune_ffi.a")).args(SYSTEM),
+        Kind::Static => command.arg(libraries.join("libattune_c.a")).args(SYSTEM),
         Kind::Shared => {
             // Under the name that it is installed by, and that programs ask for.
             let named = out.join("libattune.so");
             let _ = std::fs::remove_file(&named);
-            std::os::unix::fs::symlink(libraries.join("libattune_ffi.so"), &named).expect("a link");
+            std::os::unix::fs::symlink(libraries.join("libattune_c.so"), &named).expect("a link");
             command.arg("-L").arg(out).args(["-lattune", "-lpthread"]).arg(format!("-Wl,-rpath,{}", out.display()))
         }
     };

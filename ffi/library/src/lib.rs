@@ -1,0 +1,3 @@
+//! `libattune.so` and `libattune.a`: the functions of `attune-ffi`, as files that C programs link.
+
+pub use attune_ffi::*;
