@@ -52,6 +52,8 @@ for abi in "${abis[@]}"; do
         linker=rust-lld
         told="-C linker-flavor=ld.lld -L native=$folder -C strip=symbols${flags[*]/#/ -C link-arg=}"
     fi
+    # What panics say of where they come from names no folder of this machine.
+    told+=" --remap-path-prefix=$PWD=attune --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src="
     env "CARGO_TARGET_${upper}_LINKER=$linker" "CARGO_TARGET_${upper}_RUSTFLAGS=$told" \
         cargo rustc --quiet --profile dist -p attune-jni --lib --crate-type cdylib --target "$triple" >&2
     mkdir -p "$target/android/jni/$abi"
