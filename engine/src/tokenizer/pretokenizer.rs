@@ -5,7 +5,7 @@
 //! the expressions are the families' published ones in the form that llama.cpp gives them, since the
 //! ids are to be the same as there.
 
-use tokenizers::utils::SysRegex;
+use fancy_regex::Regex;
 
 use super::error::{Result, TokenizerError};
 
@@ -35,13 +35,7 @@ impl Family {
 /// A family with its expressions compiled.
 pub(crate) struct PreTokenizer {
     name: &'static str,
-    expressions: Vec<Expression>,
-}
-
-struct Expression {
-    regex: SysRegex,
-    /// It matches every character, so that a gap can only mean that the engine gave up.
-    total: bool,
+    expressions: Vec<Regex>,
 }
 
 /// Bytes that a compiled expression takes, on average over the families here.
@@ -199,8 +193,7 @@ impl PreTokenizer {
     pub(crate) fn new(family: &Family) -> Result<PreTokenizer> {
         let name = family.names.first().copied().unwrap_or("");
         let compile = |source: &&str| {
-            let regex = SysRegex::new(source).map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() })?;
-            Ok(Expression { regex, total: source.ends_with(spaces!()) })
+            Regex::new(source).map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() })
         };
         Ok(PreTokenizer { name, expressions: family.expressions.iter().map(compile).collect::<Result<_>>()? })
     }
@@ -215,24 +208,19 @@ impl PreTokenizer {
             for &(start, end) in &pieces {
                 let piece = text.get(start as usize..end as usize).unwrap_or("");
                 let mut done = 0;
-                for (from, to) in expression.regex.find_iter(piece) {
-                    let gap = from > done;
-                    if gap {
+                for found in expression.find_iter(piece) {
+                    let found = found.map_err(|_| self.gave_up())?;
+                    let (from, to) = (found.start(), found.end());
+                    if from > done {
                         cut.push((start + done as u32, start + from as u32));
                     }
                     if to > from {
                         cut.push((start + from as u32, start + to as u32));
                     }
                     done = to;
-                    if gap && expression.total {
-                        return Err(self.gave_up());
-                    }
                 }
                 if done < piece.len() {
                     cut.push((start + done as u32, end));
-                    if expression.total {
-                        return Err(self.gave_up());
-                    }
                 }
             }
             core::mem::swap(&mut pieces, &mut cut);
