@@ -103,6 +103,11 @@ fn an_answer_allocates_nothing_from_token_to_token() {
 }
 
 #[test]
+fn what_is_asked_to_end_ends_soon() {
+    both("tests/c/cancel.c", |_| vec![model()]);
+}
+
+#[test]
 fn cycles_of_opening_tuning_and_closing_leave_nothing_behind() {
     both("tests/c/cycles.c", |_| vec![model(), "120".into()]);
 }

@@ -1,6 +1,7 @@
 /* How long it takes from asking for an end to the return of the call, for answers and for tuning: cancel MODEL.gguf [MILLISECONDS]
  *
  * Fails where one of them is longer than so many milliseconds; 2000 by default, since the machine may have others to serve. */
+#define _DEFAULT_SOURCE
 #include "check.h"
 #include <pthread.h>
 #include <time.h>
