@@ -46,7 +46,7 @@ arm64_java() {
 }
 
 tools
-package=${1:-$(ls "$target"/android/*.aar 2> /dev/null | head -n 1)}
+package=${1:-$target/android/attune.aar}
 [[ -f $package ]] || { echo "expected a package, found none: run android/package.sh first" >&2; exit 1; }
 rm -rf "$work/aar"
 mkdir -p "$work/aar" "$work/bionic"
@@ -61,16 +61,17 @@ for library in dl:-ldl m:-lm log: unwind:-lgcc_s; do
 done
 
 # What the program needs besides the package's own classes.
-classes=$work/aar/classes.jar:$(cat "$target/android/classpath")
-program=dev.attune.examples.TuneKt
-model=builtin/assets/attune-base.gguf
+classes=$work/aar/classes.jar:$target/android/attune-base.jar:android/attune/target/test-classes:$(cat "$target/android/classpath")
+program=dev.attune.examples.EverywhereKt
 host_library=$target/release/libattune_jni.so
 [[ -f $host_library ]] || cargo build --quiet --release -p attune-jni
 
-java -Dattune.library="$host_library" -cp "$classes" $program "$model" "$work/host.attune" > "$work/host.txt"
+java -Dattune.library="$host_library" -cp "$classes" $program "$work/host" > "$work/host.txt"
 LD_LIBRARY_PATH=$work/bionic qemu-aarch64-static -cpu "${QCPU:-max}" "$work/java/bin/java" -Xmx512m -Xshare:off \
-    -Dattune.library="$work/aar/jni/arm64-v8a/libattune_jni.so" -cp "$classes" $program "$model" "$work/arm64.attune" > "$work/arm64.txt"
+    -Dattune.library="$work/aar/jni/arm64-v8a/libattune_jni.so" -cp "$classes" $program "$work/arm64" > "$work/arm64.txt"
 diff "$work/host.txt" "$work/arm64.txt"
-cmp "$work/host.attune" "$work/arm64.attune"
+for adapter in adapter.attune preferred.attune; do
+    cmp "$work/host/$adapter" "$work/arm64/$adapter"
+done
 cat "$work/arm64.txt"
-echo "the arm64 library says the same as the host's, and its adapter has the same bytes"
+echo "the arm64 library says the same as the host's, and its adapters have the same bytes"
