@@ -16,8 +16,8 @@ out=$target/android
 mkdir -p "$out"
 
 android/native.sh "$@" > "$out/natives.txt"
-(cd android && mvn -q -B -DskipTests -pl attune,base -am package)
-(cd android && mvn -q -B -pl attune dependency:build-classpath -DincludeScope=runtime -Dmdep.outputFile="$out/classpath" > /dev/null)
+(cd android && mvn -q -B -DskipTests -pl attune,base -am package dependency:build-classpath -DincludeScope=runtime -Dmdep.outputFile="$out/classpath" > "$out/maven.log") ||
+    { cat "$out/maven.log" >&2; exit 1; }
 
 aar=$out/aar
 rm -rf "$aar" "$out/attune.aar"

@@ -1,4 +1,4 @@
-package dev.attune.examples
+package dev.attune.everywhere
 
 import dev.attune.Attune
 import dev.attune.Examples
