@@ -16,25 +16,17 @@ if [[ $# == 0 ]]; then
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 over=0
 for triple in "${triples[@]}"; do
     budget=$(sed -n "s/^$triple //p" ffi/size-budget.txt)
     [[ -n $budget ]] || { echo "ffi/size-budget.txt: expected a line for $triple, found none" >&2; exit 1; }
-    strip=strip
-    if [[ $triple == aarch64-unknown-linux-gnu && $triple != "$host" ]]; then
-        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
-        strip=aarch64-linux-gnu-strip
-    fi
     if [[ $triple == "$host" ]]; then
-        cargo build --quiet --profile dist -p attune-c --lib
-        built=$target/dist
+        ffi/install.sh "$folder/$triple" > /dev/null
     else
-        cargo build --quiet --profile dist -p attune-c --lib --target "$triple"
-        built=$target/$triple/dist
+        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
+        ATTUNE_TARGET=$triple ffi/install.sh "$folder/$triple" > /dev/null
     fi
-    "$strip" -o "$folder/lib.so" "$built/libattune_c.so"
-    size=$(stat -c %s "$folder/lib.so")
+    size=$(stat -c %s "$folder/$triple/lib/libattune.so")
     echo "$triple: $size bytes of $budget"
     (( size <= budget )) || over=1
 done
