@@ -18,11 +18,11 @@ profile=${ATTUNE_PROFILE:-dist}
 libraries=${ATTUNE_LIBRARIES:-}
 if [[ -z $libraries ]]; then
     target=(${ATTUNE_TARGET:+--target "$ATTUNE_TARGET"})
-    # Folded functions and packed relocations, where Rust has its own linker for it: a tenth less.
+    # Functions with the same code are one, where Rust has its own linker for it.
     told=()
     lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
     if [[ -x $lld/ld.lld && ${ATTUNE_TARGET:-linux} == *linux* ]]; then
-        for flag in -fuse-ld=lld "-B$lld" -Wl,--icf=all -Wl,-z,pack-relative-relocs; do
+        for flag in -fuse-ld=lld "-B$lld" -Wl,--icf=all; do
             told+=(-C "link-arg=$flag")
         done
     fi
