@@ -93,7 +93,9 @@ static void rewards(const attune::Model &model) {
     CHECK(thrown);
     attune::Data pairs;
     pairs.add_pair({{"user", "What does a cow say?"}}, "moo", "woof");
-    pairs.add_ranking({{"user", "What does a dog say?"}}, {"woof", "moo", "meow"});
+    attune::Data ranked;
+    ranked.add_ranking({{"user", "What does a dog say?"}}, {"woof", "moo", "meow"});
+    CHECK(ranked.count() == 1);
     auto learning = attune::tune_options();
     learning.method = attune_str("reward");
     learning.steps = 2;
