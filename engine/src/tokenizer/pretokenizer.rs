@@ -192,9 +192,8 @@ impl PreTokenizer {
     /// Compiles a family's expressions.
     pub(crate) fn new(family: &Family) -> Result<PreTokenizer> {
         let name = family.names.first().copied().unwrap_or("");
-        let compile = |source: &&str| {
-            Regex::new(source).map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() })
-        };
+        let compile =
+            |source: &&str| Regex::new(source).map_err(|error| TokenizerError::Split { pre: name.to_owned(), detail: error.to_string() });
         Ok(PreTokenizer { name, expressions: family.expressions.iter().map(compile).collect::<Result<_>>()? })
     }
 
