@@ -7,17 +7,166 @@
 //! The identity names all that the sums depend on: the base's tensors, the reference's adapter, the tokens of all examples, how products are
 //! computed and how many tokens a pass takes. A file of another identity or with a damaged byte is computed again.
 
+use super::evaluate::Scan;
+use super::examples::PreferenceExamples;
+use super::needs::divergence;
+use super::options::Reference;
+use super::tuner::PreferenceTuner;
+use crate::adapter::Adapter;
 use crate::error::{Error, Result};
 use crate::files::replace;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+
+/// Log-probabilities of the reference: a sum an answer.
+#[derive(Default)]
+pub(super) struct References {
+    pub(super) train: Side,
+    pub(super) eval: Side,
+}
+
+/// Those of one data set.
+#[derive(Default)]
+pub(super) struct Side {
+    /// Of each example's members, behind each other.
+    own: Vec<f64>,
+    /// Where each example's begin.
+    first: Vec<u32>,
+    /// Of KTO's mismatched answers, one an example.
+    mismatched: Vec<f64>,
+}
+
+impl Side {
+    fn new(examples: &PreferenceExamples) -> Side {
+        let starts = (0..examples.len()).scan(0, |next, i| {
+            let first = *next;
+            *next += examples.members(i) as u32;
+            Some(first)
+        });
+        Side { first: starts.collect(), ..Side::default() }
+    }
+
+    pub(super) fn of(&self, example: usize, member: usize) -> f64 {
+        let first = self.first.get(example).map_or(usize::MAX, |&first| first as usize);
+        self.own.get(first.saturating_add(member)).copied().unwrap_or(0.0)
+    }
+
+    pub(super) fn mismatched(&self, example: usize) -> f64 {
+        self.mismatched.get(example).copied().unwrap_or(0.0)
+    }
+}
+
+impl PreferenceTuner {
+    /// Computes the reference's log-probabilities of all answers, or reads them from `path` where they are kept; a file that is damaged or of other
+    /// answers is computed again. To be called before the first update; [`step`](Self::step) does it without a file where it was not. `progress` hears
+    /// how many examples of how many are done. Does nothing for methods without a reference.
+    ///
+    /// # Errors
+    /// What the file system says; a data file that has changed.
+    pub fn prepare_reference(&mut self, path: Option<&Path>, mut progress: impl FnMut(usize, usize)) -> Result<()> {
+        if self.references.is_some() {
+            return Ok(());
+        }
+        let eval = self.held_out.preferences.as_ref();
+        let sides = [Some(&self.train), eval];
+        let mut references = References { train: Side::new(&self.train), eval: eval.map_or_else(Side::default, Side::new) };
+        if !self.method.uses_reference() {
+            self.references = Some(references);
+            return Ok(());
+        }
+        let foreign = divergence(&self.method);
+        let counts =
+            sides.map(|side| side.map_or((0, 0), |e| ((0..e.len()).map(|i| e.members(i)).sum(), if foreign { e.len() } else { 0 })));
+        let total: usize = counts.iter().map(|(own, other): &(usize, usize)| own + other).sum();
+        let identity = self.reference_identity()?;
+        let kept = path.and_then(|path| load(path, &identity, total));
+        let sums = match kept {
+            Some(sums) => sums,
+            None => {
+                let sums = self.score_reference(&mut progress)?;
+                if let Some(path) = path {
+                    save(path, &identity, &sums)?;
+                }
+                sums
+            }
+        };
+        let mut rest = sums.as_slice();
+        for (side, (own, other)) in [&mut references.train, &mut references.eval].into_iter().zip(counts) {
+            for (place, n) in [(&mut side.own, own), (&mut side.mismatched, other)] {
+                let (now, later) = rest.split_at(n.min(rest.len()));
+                place.extend_from_slice(now);
+                rest = later;
+            }
+        }
+        self.references = Some(references);
+        Ok(())
+    }
+
+    /// Sums in the order of the file: members of the training data, its mismatched answers, the same of held-out data.
+    fn score_reference(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
+        let mut sums = Vec::new();
+        let eval = self.held_out.preferences.as_ref();
+        let total = self.train.len() + eval.map_or(0, PreferenceExamples::len);
+        let scale = |reference| if reference == Reference::Base { 0.0 } else { 1.0 };
+        self.machine.trainer.scale_adapter(scale(self.prefer.reference));
+        let mut done = 0;
+        let mut all = || -> Result<()> {
+            for examples in [Some(&self.train), eval].into_iter().flatten() {
+                let before = done;
+                for foreign in [false, true] {
+                    if foreign && !divergence(&self.method) {
+                        continue;
+                    }
+                    let scan = Scan { examples, foreign };
+                    scan.run(&mut self.machine, &mut self.loaded, &mut self.judge, &mut |groups, judge| {
+                        sums.extend(judge.sums());
+                        if !foreign {
+                            done += groups.len();
+                            progress(done, total);
+                        }
+                        Ok(())
+                    })?;
+                }
+                done = before + examples.len();
+            }
+            Ok(())
+        };
+        let result = all();
+        self.machine.trainer.scale_adapter(1.0);
+        result.map(|()| sums)
+    }
+
+    /// All that the reference's numbers depend on.
+    fn reference_identity(&mut self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        hash.update(self.machine.model.base()?.hash());
+        hash.update(self.prefer.reference.name());
+        hash.update(if self.prefer.reference == Reference::Base { [0; 32] } else { self.started });
+        hash.update(self.train.identity());
+        hash.update(self.held_out.preferences.as_ref().map_or([0; 32], PreferenceExamples::identity));
+        hash.update([u8::from(divergence(&self.method)), u8::from(self.train.share())]);
+        hash.update((self.machine.capacity() as u64).to_le_bytes());
+        hash.update(self.machine.arithmetic());
+        Ok(hash.finalize().into())
+    }
+}
+
+/// What the starting adapter is.
+pub(super) fn digest(start: Option<&Adapter>) -> [u8; 32] {
+    let Some(adapter) = start else { return [0; 32] };
+    let mut hash = Sha256::new();
+    hash.update(format!("{:?}", adapter.shape));
+    adapter.params.iter().for_each(|p| hash.update(p.to_le_bytes()));
+    hash.finalize().into()
+}
 
 const MAGIC: [u8; 16] = *b"ATTUNE REFER 1\n\0";
 const HEAD: usize = 16 + 32 + 8;
 
 /// Reads the file; `None` where there is none for this identity and number of sums.
-pub(super) fn load(path: &Path, identity: &[u8; 32], count: usize) -> Option<Vec<f64>> {
+fn load(path: &Path, identity: &[u8; 32], count: usize) -> Option<Vec<f64>> {
     // The file is as long as what is asked for, or it is not read at all.
     if fs::metadata(path).ok()?.len() != (HEAD + 8 * count + 4) as u64 {
         return None;
@@ -36,7 +185,7 @@ pub(super) fn load(path: &Path, identity: &[u8; 32], count: usize) -> Option<Vec
 }
 
 /// Writes the file, whole or not at all.
-pub(super) fn save(path: &Path, identity: &[u8; 32], sums: &[f64]) -> Result<()> {
+fn save(path: &Path, identity: &[u8; 32], sums: &[f64]) -> Result<()> {
     let mut bytes = Vec::with_capacity(HEAD + 8 * sums.len() + 4);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(identity);
