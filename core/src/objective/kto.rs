@@ -45,7 +45,7 @@ pub struct Kto {
     pub loss_type: Loss,
     /// β: how hard the reference holds. Above 0; 0.1.
     pub beta: f64,
-    /// λ_D: the weight of desirable answers. At least 0; 1.
+    /// λ_D: the weight of desirable answers. At least 0, and not 0 together with the other; 1.
     pub desirable_weight: f64,
     /// λ_U: the weight of undesirable ones. At least 0; 1.
     pub undesirable_weight: f64,
@@ -65,7 +65,12 @@ impl Kto {
     pub fn check(&self) -> Result<()> {
         positive("beta", self.beta)?;
         not_negative("desirable_weight", self.desirable_weight)?;
-        not_negative("undesirable_weight", self.undesirable_weight)
+        not_negative("undesirable_weight", self.undesirable_weight)?;
+        if self.desirable_weight + self.undesirable_weight == 0.0 {
+            let expected = "above 0, or else an undesirable_weight above 0: with both 0 nothing is learnt";
+            return Err(Error::BadOption { option: "desirable_weight", expected });
+        }
+        Ok(())
     }
 
     /// Whether the loss reads z, which costs a forward pass over mismatched completions.

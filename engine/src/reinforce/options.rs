@@ -1,6 +1,6 @@
 //! What a reinforcement run is asked to do besides what every tuning run is. Names and defaults are TRL's where it has them.
 
-use super::rewards::Rewards;
+use super::rewards::{Rewards, check_weights};
 use crate::error::{Error, Result};
 use crate::prefer::Reference;
 use crate::session::KvType;
@@ -178,6 +178,10 @@ impl ReinforceOptions {
                 self.reward_weights.len(),
             ));
         }
+        check_weights(&self.reward_weights)?;
+        if !self.reward_weights.is_empty() && self.reward_weights.iter().all(|&weight| weight == 0.0) {
+            return Err(Error::option("--reward-weights", "one other than 0, since nothing is learnt from the rest", "0 for each reward"));
+        }
         let (group, update) = (self.generations(), options.batch_size * options.gradient_accumulation);
         if !(2..=MOST_GENERATIONS).contains(&group) {
             let expected =
@@ -301,6 +305,10 @@ mod tests {
         assert!(said(ReinforceOptions { num_iterations: 0, ..ReinforceOptions::default() }).contains("--num-iterations"));
         assert!(said(ReinforceOptions { rewards: vec!["regex:(".into()], ..ReinforceOptions::default() }).contains("regular expression"));
         assert!(said(ReinforceOptions { reward_weights: vec![1.0], ..ReinforceOptions::default() }).contains("--reward-weights"));
+        for weight in [0.0, 1e308, f64::NAN] {
+            let options = ReinforceOptions { rewards: vec!["json".into()], reward_weights: vec![weight], ..ReinforceOptions::default() };
+            assert!(said(options).contains("--reward-weights"), "{weight}");
+        }
         assert!(said(ReinforceOptions { max_kl: f64::NAN, ..ReinforceOptions::default() }).contains("--max-kl"));
     }
 }

@@ -255,11 +255,9 @@ impl Rewards {
     /// Adds one.
     ///
     /// # Errors
-    /// [`Error::Option`] for a weight that is no finite number.
+    /// [`Error::Option`] for a weight that is no number from −10⁶ to 10⁶.
     pub fn add(&mut self, reward: Box<dyn Reward>, weight: f64) -> Result<()> {
-        if !weight.is_finite() {
-            return Err(Error::option("--reward-weights", "finite numbers", weight));
-        }
+        check_weights(&[weight])?;
         self.all.push((reward, weight));
         Ok(())
     }
@@ -326,6 +324,17 @@ impl Rewards {
     }
 }
 
+/// The largest weight: beyond it, sums and their deviations would lose what other rewards say.
+const MOST_WEIGHT: f64 = 1e6;
+
+/// Weights of rewards have to be numbers that sums and deviations can be made of.
+pub(super) fn check_weights(weights: &[f64]) -> Result<()> {
+    match weights.iter().find(|weight| weight.is_nan() || weight.abs() > MOST_WEIGHT) {
+        Some(weight) => Err(Error::option("--reward-weights", format!("numbers from -{MOST_WEIGHT} to {MOST_WEIGHT}"), weight)),
+        None => Ok(()),
+    }
+}
+
 /// A column of the data as the texts that it allows: a text, a number, true or false, or a list of them.
 fn texts(columns: &Map<String, Value>, column: &str) -> core::result::Result<Vec<String>, String> {
     let text = |value: &Value| match value {
@@ -384,7 +393,10 @@ mod tests {
             assert!(said.contains(what), "{spec}: {said}");
         }
         assert!(Rewards::parse(&["json".into()], &[1.0, 2.0]).is_err());
-        assert!(Rewards::parse(&["json".into()], &[f64::NAN]).is_err());
+        for weight in [f64::NAN, f64::INFINITY, 1e308, -1.1e6] {
+            let said = Rewards::parse(&["json".into()], &[weight]).err().unwrap().to_string();
+            assert!(said.contains("--reward-weights") && said.contains("-1000000 to 1000000"), "{said}");
+        }
     }
 
     fn one(reward: Rewards, text: &str) -> Result<f64> {
