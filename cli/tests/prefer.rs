@@ -159,7 +159,9 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     child.wait().unwrap();
     assert!(home.path("run/reference.cache").exists());
     let done = count_lines(&home.path("run/log.jsonl"));
-    home.fails(2, "prefer --resume --out run --beta 0.7", &["preference"]);
+    let said = home.fails(2, "prefer --resume --out run --beta 0.7 --learning-rate 5e-5", &["--beta its default, found 0.7", "--init-adapter"]).stderr;
+    assert!(said.contains("--learning-rate 0.001, found 0.00005"), "both options, as they are given: {said}");
+    assert!(!said.contains('{') && !said.contains("--method") && !said.contains("--epochs"), "and no other: {said}");
     let mut child = home.start_until(&format!("{run} --out run --resume"), "run/log.jsonl", done + 3);
     assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     child.wait().unwrap();

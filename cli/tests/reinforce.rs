@@ -93,7 +93,7 @@ fn mistakes_are_named() {
     let fits = home.json(&format!("{run} {data} --reward json --steps 1 --budget {}", needs["needs_bytes"]));
     assert!(fits["planned_bytes"].as_u64() <= needs["needs_bytes"].as_u64());
     home.fails(2, "tune --resume --out run", &["attune reinforce --resume"]);
-    home.fails(2, "reinforce --resume --out run --beta 0.7", &["reinforcement"]);
+    home.fails(2, "reinforce --resume --out run --beta 0.7 --reward refusal", &["--beta its default, found 0.7", "--reward json, found refusal"]);
 }
 
 #[test]

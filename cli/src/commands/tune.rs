@@ -152,9 +152,14 @@ impl RunArgs {
         let mut asked = config.clone();
         self.apply(&mut asked)?;
         besides(&mut asked)?;
-        if let Some(difference) = difference(&config, &asked) {
-            let reason =
-                format!("--resume: {difference}; leave the flag out, or start a new run with --init-adapter {}", self.out.display());
+        let differences = differences(&config, &asked);
+        if !differences.is_empty() {
+            let reason = format!(
+                "--resume: expected the options that the run began with: {}; leave these flags out, or start a new run with the new options, \
+                 --init-adapter {} and another --out",
+                differences.join("; "),
+                self.out.display()
+            );
             return Err(Failure::Usage(reason));
         }
         let model = Model::open(self.model.as_ref().unwrap_or(&config.model))?;
@@ -168,16 +173,48 @@ pub(super) fn whole(path: &Path) -> Outcome<PathBuf> {
     absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))
 }
 
-/// The first setting in which two runs differ.
-fn difference(began: &Config, asked: &Config) -> Option<String> {
-    let object = |config: &Config| match serde_json::to_value(config) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
-    let (began, asked) = (object(began), object(asked));
-    let (key, value) = asked.iter().find(|(key, value)| began.get(*key) != Some(value))?;
-    let first = began.get(key).map_or_else(|| "nothing".into(), Value::to_string);
-    Some(format!("expected {} {first}, as the run began, found {value}", key.replace('_', "-")))
+/// The settings in which two runs differ: each with its flag, what the run began with, and what is asked for.
+fn differences(began: &Config, asked: &Config) -> Vec<String> {
+    let (began, asked) = (settings(began), settings(asked));
+    let all = asked.iter().filter(|(key, value)| began.get(*key) != Some(*value));
+    let said = |(key, value): (&String, &Value)| format!("{} {}, found {}", flag(key), told(began.get(key)), told(Some(value)));
+    all.map(said).collect()
+}
+
+/// All settings, those of one kind of run among the others.
+fn settings(config: &Config) -> Map<String, Value> {
+    let Ok(Value::Object(map)) = serde_json::to_value(config) else { return Map::new() };
+    let mut all = Map::new();
+    for (key, value) in map {
+        match value {
+            Value::Object(own) => all.extend(own),
+            value => drop(all.insert(key, value)),
+        }
+    }
+    all
+}
+
+/// What sets an option.
+fn flag(key: &str) -> String {
+    match key {
+        "rewards" => "--reward".into(),
+        key => format!("--{}", key.replace('_', "-")),
+    }
+}
+
+/// A value as a flag has it.
+fn told(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "its default".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => list.iter().map(|one| told(Some(one))).collect::<Vec<_>>().join(","),
+        // Options in single precision were written as they are, and read best as they were given.
+        Some(Value::Number(number)) => match number.as_f64() {
+            Some(x) if number.is_f64() && f64::from(x as f32) == x => (x as f32).to_string(),
+            _ => number.to_string(),
+        },
+        Some(other) => other.to_string(),
+    }
 }
 
 /// What a run has written.
