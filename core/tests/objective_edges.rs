@@ -86,7 +86,7 @@ fn a_likelihood_over_no_tokens_is_a_clear_error() {
         let message = method.pair(&pair(SAID, SAID), &nothing).unwrap_err().to_string();
         assert!(message.contains("no tokens to learn"), "{name}: {message}");
     }
-    assert!(sft::loss(&SAID, 1.0, &nothing).is_err());
+    assert!(sft::loss(&[-1.0], &[0.0], 0.0, &mut [0.0]).is_err());
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn numbers_that_are_none_are_refused_wherever_they_come_from() {
             assert!(matches!(kto::divergence(&[answer]), Err(Error::NotFinite { .. })));
         }
         assert!(matches!(Kto::default().loss(&SAID, true, bad, &ONE), Err(Error::NotFinite { .. })));
-        assert!(matches!(sft::loss(&policy, 1.0, &ONE), Err(Error::NotFinite { .. })));
+        assert!(matches!(sft::loss(&[bad as f32], &[1.0], 1.0, &mut [0.0]), Err(Error::NotFinite { .. })));
         assert!(matches!(BradleyTerry::default().pair(bad, 0.0, 0.0, &ONE), Err(Error::NotFinite { .. })));
         assert!(matches!(BradleyTerry::default().ranking(&[0.0, bad], &ONE, &mut [0.0; 2]), Err(Error::NotFinite { .. })));
         assert!(matches!(Grpo::default().advantages(&[0.0, bad], 2, &mut [0.0; 2]), Err(Error::NotFinite { .. })));
@@ -315,7 +315,9 @@ fn options_out_of_range_are_named() {
     bad(Method::Dpo(Dpo { loss_type: dpo::Loss::ApoZero, f_divergence_type: Divergence::JsDivergence, ..dpo }), "f_divergence_type");
     bad(Method::Orpo(Orpo { beta: -0.1, ..Orpo::default() }), "beta");
     bad(Method::Cpo(Cpo { cpo_alpha: -1.0, ..Cpo::default() }), "cpo_alpha");
-    assert!(sft::loss(&SAID, -1.0, &ONE).is_err());
+    assert!(sft::loss(&[-1.0], &[-1.0], 1.0, &mut [0.0]).is_err());
+    assert!(Kto { desirable_weight: 0.0, undesirable_weight: 0.0, ..Kto::default() }.check().is_err(), "nothing would be learnt");
+    assert!(Kto { desirable_weight: 0.0, ..Kto::default() }.check().is_ok());
     assert!(Kto { desirable_weight: -1.0, ..Kto::default() }.check().is_err());
     assert!(BradleyTerry { center_rewards_coefficient: Some(-0.1) }.check().is_err());
     assert!(Grpo { epsilon: 1.0, ..Grpo::default() }.check().is_err());

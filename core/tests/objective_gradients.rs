@@ -151,12 +151,22 @@ fn ranking_coefficients_are_the_derivatives_of_the_loss() {
 #[test]
 fn weighted_likelihood_coefficients_are_the_derivatives_of_the_loss() {
     let mut draw = Draw::new(4);
-    let total = Total { examples: 0, tokens: 91 };
     for _ in 0..CASES {
-        let (answer, weight) = (draw.answer(), draw.between(0.0, 3.0));
-        let said = sft::loss(&answer, weight, &total).unwrap();
-        let moved = |x: f64| sft::loss(&Answer { sum: answer.sum + x, ..answer }, weight, &total).unwrap().loss;
-        is_derivative(&format!("{answer:?} times {weight}"), said.coef, derivative(moved, 0.0, H), said.loss);
+        let logprobs: Vec<f32> = (0..5).map(|_| draw.between(-6.0, 0.0) as f32).collect();
+        let weights: Vec<f32> = (0..5).map(|k| if k == 3 { 0.0 } else { draw.between(0.1, 3.0) as f32 }).collect();
+        let total = weights.iter().map(|&w| f64::from(w)).sum::<f64>() + draw.between(0.0, 50.0);
+        let mut coef = [0.0; 5];
+        let said = sft::loss(&logprobs, &weights, total, &mut coef).unwrap();
+        for k in 0..5 {
+            // Steps that an f32 holds exactly; the loss is linear in each log-probability.
+            let moved = |x: f64| {
+                let mut logprobs = logprobs.clone();
+                logprobs[k] = (logprobs[k].round() as f64 + x) as f32;
+                sft::loss(&logprobs, &weights, total, &mut [0.0; 5]).unwrap()
+            };
+            let slope = (moved(0.5) - moved(-0.5)) / 1.0;
+            is_derivative(&format!("{weights:?} of {total}, {k}"), f64::from(coef[k]), slope, said);
+        }
     }
 }
 

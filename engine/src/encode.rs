@@ -10,12 +10,14 @@ use crate::tokenizer::{Special, Tokenizer};
 pub const IGNORE: i32 = crate::data::IGNORE;
 
 /// An example as tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Encoded {
     /// Token ids, `[T]`.
     pub ids: Vec<u32>,
     /// `[T]`: the id itself where the loss falls, [`IGNORE`] elsewhere. Label `t` is predicted from the tokens before `t`.
     pub labels: Vec<i32>,
+    /// `[T]`: how much the loss at each label counts; empty where all count 1.
+    pub weights: Vec<f32>,
     /// What was encoded; empty for examples given as ids.
     pub text: String,
 }
@@ -32,7 +34,16 @@ impl Encoded {
         let cut = self.ids.len() > max_length;
         self.ids.truncate(max_length);
         self.labels.truncate(max_length);
+        self.weights.truncate(max_length);
         cut
+    }
+
+    /// Makes all of it count so many times as much. Nothing changes by 1.
+    pub fn weigh(&mut self, weight: f32) {
+        if weight != 1.0 {
+            self.weights.resize(self.ids.len(), 1.0);
+            self.weights.iter_mut().for_each(|own| *own *= weight);
+        }
     }
 }
 
@@ -48,7 +59,7 @@ pub fn supervised(model: &Model, record: &Record, options: &MaskOptions) -> Resu
         Record::Conversation { messages, tools } => {
             let tools = (!tools.is_empty()).then(|| serde_json::Value::Array(tools.clone()));
             let masked = model.template()?.render_masked(model.tokenizer()?, messages, tools.as_ref(), options)?;
-            Ok(Encoded { ids: masked.ids, labels: masked.labels, text: masked.text })
+            Ok(Encoded { ids: masked.ids, labels: masked.labels, weights: masked.weights, text: masked.text })
         }
         Record::PromptCompletion { prompt, completion } => continued(model.tokenizer()?, prompt, completion),
         Record::Text { text } => continued(model.tokenizer()?, "", text),
@@ -79,7 +90,7 @@ pub(crate) fn given(model: &Model, ids: &[u32], labels: &[i32]) -> Result<Encode
     if let Some(&label) = labels.iter().find(|&&l| l != IGNORE && (l < 0 || l as usize >= vocab)) {
         return Err(Error::option("labels", format!("{IGNORE} or an id below {vocab}"), label));
     }
-    Ok(Encoded { ids: ids.to_vec(), labels: labels.to_vec(), text: String::new() })
+    Ok(Encoded { ids: ids.to_vec(), labels: labels.to_vec(), ..Encoded::default() })
 }
 
 /// Text and its continuation, encoded once; a token that begins in the prompt and reaches into the completion is not a target.

@@ -221,7 +221,7 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
     let request = options.request(model.spec())?;
     // One update's micro-batches wait together, since the loss is a mean over all of them.
     let update = options.update_tokens();
-    fit(model, options, request, None, &|g, _| g.host("batch", &[7, update], "u32", 4))
+    fit(model, options, request, None, &|g, _| g.host("batch", &[8, update], "u32", 4))
 }
 
 /// A reinforcement run's plan: of the data, `longest_prompt` counts (0: as long as `max_length` leaves room for) and, where examples guard what the

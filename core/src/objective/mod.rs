@@ -1,7 +1,7 @@
 //! Objectives: pure functions from target log-probabilities to a loss and `w_t = ∂loss/∂log p_t`, a file each.
 //!
 //! Nothing here sees a model, a token or a batch in memory: an [`Answer`] is what a forward pass says of one sequence of target tokens, and
-//! the coefficient that comes back is the same for each of its tokens (GRPO alone gives one a token). Arithmetic is in f64. Every loss is
+//! the coefficient that comes back is the same for each of its tokens (GRPO and weighted examples alone give one a token). Arithmetic is in f64. Every loss is
 //! already divided by what [`Total`] says of the *whole* update, so that the losses and coefficients of micro-batches, of shared prompts and
 //! of examples taken one by one add up to the update's.
 //!

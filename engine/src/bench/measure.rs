@@ -201,7 +201,7 @@ fn train(model: &Model, path: &Path, options: &Options) -> Result<Training> {
     let ids = ids(tokens, model.spec().vocab);
     let labels = ids.iter().map(|&id| id as i32).collect();
     let mut batch = MicroBatch::with_capacity(tokens);
-    batch.push(&Encoded { ids, labels, text: String::new() });
+    batch.push(&Encoded { ids, labels, ..Encoded::default() });
     let (mut logprobs, mut coef) = (vec![0.0; batch.targets()], vec![0.0; batch.targets()]);
     let (core, mut peak) = (model.core(), None);
     let mut times: [Vec<f64>; 4] = Default::default();

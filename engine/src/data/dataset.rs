@@ -12,6 +12,7 @@ use super::json::{Problem, parse_object};
 use super::parse;
 use super::record::Record;
 use super::split::{self, Index, Layout, Span};
+use super::weight;
 
 /// How many of the first records vote on the format.
 const VOTERS: usize = 64;
@@ -223,6 +224,22 @@ impl Dataset {
             Some(value) => match value.as_f64().map(|margin| margin as f32).filter(|margin| margin.is_finite()) {
                 Some(margin) => Ok(margin),
                 None => Err(self.bad(record, Problem::new("`margin` to be a number", super::json::describe(value)))),
+            },
+        }
+    }
+
+    /// How much example `index` counts in supervised tuning: its `weight`, 1 where it has none. The weights of its turns are looked at too, so that
+    /// what cannot be a weight is an error here, also on a line that cannot be read for nothing else. A line with other damage counts 1.
+    ///
+    /// # Errors
+    /// A weight, of the record or of a turn, that is no number from 0 to 10⁶.
+    pub fn weight(&self, index: usize) -> Result<f32, BadRecord> {
+        let record = self.locate(index).0;
+        match self.object(record) {
+            Ok(map) => weight::checked(&map).map_err(|problem| self.bad(record, problem)),
+            Err(_) => match self.raw(record).ok().and_then(|raw| weight::unreadable(&raw)) {
+                Some(problem) => Err(self.bad(record, problem)),
+                None => Ok(1.0),
             },
         }
     }

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::json::{Problem, describe};
+use super::weight;
 
 /// One turn: who speaks, what is said, and whether it is learned from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -171,18 +172,11 @@ fn is_call_role(role: &str) -> bool {
     matches!(role.trim().to_ascii_lowercase().as_str(), "function_call" | "tool_call")
 }
 
-fn loss_weight(map: &Map<String, Value>, place: &str) -> Result<Option<f32>, Problem> {
+pub(super) fn loss_weight(map: &Map<String, Value>, place: &str) -> Result<Option<f32>, Problem> {
     for key in ["loss_weight", "weight", "train", "training"] {
         match map.get(key) {
             None | Some(Value::Null) => {}
-            Some(Value::Bool(on)) => return Ok(Some(if *on { 1.0 } else { 0.0 })),
-            Some(value) => {
-                let weight = value.as_f64().unwrap_or(f64::NAN);
-                if weight.is_finite() && (0.0..=1e6).contains(&weight) {
-                    return Ok(Some(weight as f32));
-                }
-                return Err(Problem::new(format!("{place}: `{key}` to be true, false or a number from 0 up"), describe(value)));
-            }
+            Some(value) => return weight::read(value, &format!("{place}: `{key}`")).map(Some),
         }
     }
     Ok(None)

@@ -19,6 +19,7 @@ mod pack;
 mod parse;
 mod record;
 mod split;
+mod weight;
 
 pub(crate) use hold_out::HoldOut;
 pub(crate) use json::{Problem, describe, parse_object};

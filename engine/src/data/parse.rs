@@ -7,7 +7,8 @@ use super::compare;
 use super::format::Format;
 use super::json::{Problem, describe};
 use super::message::{Message, messages_from, tools_from};
-use super::record::{IGNORE, Passage, Record};
+use super::record::{IGNORE, Objective, Passage, Record};
+use super::weight;
 
 type Object = Map<String, Value>;
 
@@ -24,6 +25,9 @@ pub(crate) fn record(map: &Object, format: Format, part: u32) -> Result<Record, 
         }
     } else {
         return Err(Problem::new(format.shape(), super::json::keys_of(map)));
+    }
+    if format.objective() == Objective::Supervised {
+        weight::of(map)?;
     }
     match format {
         Format::Messages => conversation(messages_from(field(map, "messages")?, "messages")?, map),

@@ -91,11 +91,12 @@ learner! {
     RewardTuner: |_, _, _| Ok(()), |_| None;
 }
 
-/// What learns, how many examples there are and how many of them were cut, and what was left out.
+/// What learns, how many examples there are, how many of them were cut and how many have a weight of their own, and what was left out.
 pub(super) struct Prepared {
     pub(super) tuner: Box<dyn Learner>,
     pub(super) examples: usize,
     pub(super) truncated: usize,
+    pub(super) weighted: usize,
     pub(super) skipped: Vec<Skipped>,
 }
 
@@ -123,11 +124,11 @@ impl Job {
         let shown = eval.as_ref().unwrap_or(&train);
         *samples = self.prompts((0..shown.len()).filter_map(|i| shown.data().record(shown.record(i)).ok()));
         let unanswered = self.answer(samples, start, meter, |s| &mut s.before);
-        let (examples, truncated, skipped) = (train.len(), train.truncated(), train.skipped().to_vec());
+        let (examples, truncated, weighted, skipped) = (train.len(), train.truncated(), train.weighted(), train.skipped().to_vec());
         let tuner = Tuner::new(&self.model, train, eval, &self.config.options, start)?;
         // Once it is known that there is a run to report on: a budget that is too small is said once, with what tuning takes.
         warn_of(unanswered);
-        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, skipped })
+        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, weighted, skipped })
     }
 
     fn on_preferences(
@@ -149,7 +150,7 @@ impl Job {
         let held_out = HeldOut { preferences, guard };
         let tuner = PreferenceTuner::new(&self.model, train, held_out, &self.config.options, options, start)?;
         warn_of(unanswered);
-        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, skipped })
+        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, weighted: 0, skipped })
     }
 
     /// A reward model's pairs and rankings. It answers no prompts before and after.
@@ -159,7 +160,7 @@ impl Job {
             .parted(listen, |data, keep, tell| PreferenceExamples::prepare_for_scores(&self.model, data, max_length, share, keep, tell))?;
         let (examples, truncated, skipped) = (train.len(), train.truncated(), train.skipped().to_vec());
         let tuner = RewardTuner::new(&self.model, train, held_out, &self.config.options, options, start)?;
-        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, skipped })
+        Ok(Prepared { tuner: Box::new(tuner), examples, truncated, weighted: 0, skipped })
     }
 
     fn on_rewards(
@@ -191,7 +192,7 @@ impl Job {
         let held_out = reinforce::HeldOut { prompts, guard };
         let tuner = ReinforceTuner::new(&self.model, train, held_out, rewards, options, reinforce, start)?;
         warn_of(unanswered);
-        Ok(Prepared { tuner: Box::new(tuner), examples, truncated: 0, skipped })
+        Ok(Prepared { tuner: Box::new(tuner), examples, truncated: 0, weighted: 0, skipped })
     }
 
     fn max_length(&self) -> usize {

@@ -258,7 +258,7 @@ impl Job {
         if learner.is_err() && !self.resume {
             self.withdraw();
         }
-        let Prepared { mut tuner, examples, truncated, skipped } = learner?;
+        let Prepared { mut tuner, examples, truncated, weighted, skipped } = learner?;
         // Before a checkpoint's parameters take the place of those that tuning started from.
         tuner.begin(&self.folder, &mut |done, total| {
             let _ = listen(Event::Scoring(done, total));
@@ -283,7 +283,7 @@ impl Job {
         }
         let report = if finished {
             warn_of(self.answer(&mut samples, Some(&adapter), &mut meter, |s| &mut s.after));
-            Some(self.write_report(&log, &plan, &meter, samples, (examples, truncated), skipped, stopped.clone())?)
+            Some(self.write_report(&log, &plan, &meter, samples, [examples, truncated, weighted], skipped, stopped.clone())?)
         } else {
             None
         };
@@ -362,7 +362,7 @@ impl Job {
         plan: &Plan,
         meter: &Meter,
         samples: Samples,
-        data: (usize, usize),
+        [examples, truncated, weighted]: [usize; 3],
         skipped: Vec<Skipped>,
         stopped: Option<String>,
     ) -> Result<PathBuf> {
@@ -375,8 +375,9 @@ impl Job {
             plan: plan.clone(),
             measured_peak: meter.peak(),
             samples: samples.into_iter().map(|(_, s)| s).collect(),
-            examples: data.0,
-            truncated: data.1,
+            examples,
+            truncated,
+            weighted,
             skipped,
             stopped,
         };

@@ -136,7 +136,7 @@ mod tests {
         let member = |(k, &n): (usize, &usize)| Encoded {
             ids: (0..n as u32).map(|i| if i < 2 { i } else { i + 10 * k as u32 }).collect(),
             labels: (0..n as i32).map(|i| if i < 2 { -100 } else { i + 10 * k as i32 }).collect(),
-            text: String::new(),
+            ..Encoded::default()
         };
         Answers { prompt: 2, members: lengths.iter().enumerate().map(member).collect(), ..Answers::default() }
     }

@@ -9,7 +9,7 @@ use attune_core::objective::ranking::PlackettLuce;
 use attune_core::objective::{Data, Method};
 
 /// Answers to one prompt as tokens: of a pair chosen and rejected, of a ranking all from best to worst, of a rating one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answers {
     /// Tokens at the front that are the same in all members and that none of them learns (but for ORPO, whose chosen member learns them).
     pub prompt: usize,
@@ -173,7 +173,7 @@ impl Answers {
     pub(super) fn mismatched(&self, other: &Answers, max_length: usize) -> Answers {
         let (Some(own), Some(theirs)) = (self.members.first(), other.members.first()) else { return Answers::default() };
         let from = first_target(theirs).unwrap_or(0);
-        let mut member = Encoded { ids: own.ids.clone(), labels: own.labels.clone(), text: String::new() };
+        let mut member = Encoded { ids: own.ids.clone(), labels: own.labels.clone(), ..Encoded::default() };
         let prompt = first_target(own).unwrap_or(0);
         member.truncate(prompt);
         member.ids.extend(theirs.ids.iter().skip(from));
@@ -227,7 +227,7 @@ fn member(model: &Model, prompt: &Passage, completion: Passage, tools: Option<&s
             messages.iter_mut().for_each(|message| message.weight = Some(0.0));
             messages.extend(turns(completion, "assistant")?);
             let masked = model.template()?.render_masked(model.tokenizer()?, &messages, tools, mask)?;
-            Ok(Encoded { ids: masked.ids, labels: masked.labels, text: masked.text })
+            Ok(Encoded { ids: masked.ids, labels: masked.labels, text: masked.text, ..Encoded::default() })
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Loaded {
 impl Loaded {
     /// Room for `count` micro-batches of `capacity` tokens and `answers` answers of up to `length` tokens with their prompt.
     pub(super) fn new(count: usize, capacity: usize, answers: usize, length: usize) -> Loaded {
-        let room = || Encoded { ids: Vec::with_capacity(length), labels: Vec::with_capacity(length), text: String::new() };
+        let room = || Encoded { ids: Vec::with_capacity(length), labels: Vec::with_capacity(length), ..Encoded::default() };
         Loaded {
             micros: (0..count).map(|_| MicroBatch::with_capacity(capacity)).collect(),
             used: 0,

@@ -43,7 +43,9 @@ fn text(page: &mut String, class: &str, name: &str, text: &str) {
 pub(super) fn data(page: &mut String, report: &Report) {
     let skipped = report.skipped.len();
     page.push_str("<section><h2>Data</h2><table><tbody>");
-    for (name, n) in [("Examples learnt from", report.examples), ("of them cut at max_length", report.truncated), ("Left out", skipped)] {
+    let weighted = (report.weighted > 0).then_some(("of them with a weight of their own", report.weighted));
+    let counts = [("Examples learnt from", report.examples), ("of them cut at max_length", report.truncated)];
+    for (name, n) in counts.into_iter().chain(weighted).chain([("Left out", skipped)]) {
         let _ = write!(page, "<tr><th>{name}<td>{}</tr>", count(n as u64));
     }
     page.push_str("</tbody></table>");

@@ -40,6 +40,8 @@ pub struct Report {
     pub examples: usize,
     /// How many of them lost their end.
     pub truncated: usize,
+    /// How many of them have a weight other than 1.
+    pub weighted: usize,
     /// What was left out.
     pub skipped: Vec<Skipped>,
     /// Why the run stopped before its last update.

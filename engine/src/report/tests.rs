@@ -47,6 +47,7 @@ fn report(steps: u64) -> Report {
         ],
         examples: 800,
         truncated: 12,
+        weighted: 5,
         skipped: vec![Skipped { line: 17, reason: "expected a field named messages, found text".into() }],
         stopped: None,
     }

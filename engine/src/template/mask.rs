@@ -37,7 +37,7 @@ pub struct MaskOptions {
 }
 
 /// Which of the assistant's turns the loss falls on. A message with `"train": false` or `"weight": 0` is
-/// left out in any case: its loss weight is 0.
+/// left out in any case: its loss weight is 0. Other weights scale the loss on the turn ([`Masked::weights`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Turns {
     /// Each of them.
@@ -48,13 +48,15 @@ pub enum Turns {
 }
 
 /// A conversation as a training example.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Masked {
     /// Token ids.
     pub ids: Vec<u32>,
     /// As long as `ids`: the id itself where the loss falls, [`IGNORE`] elsewhere. Position `t` is what the model is to predict
     /// from the positions before it.
     pub labels: Vec<i32>,
+    /// As long as `ids`: how much the loss there counts, the weight of the turn; empty where every turn that is learnt counts 1.
+    pub weights: Vec<f32>,
     /// The text that was encoded; a BOS that the template does not write is not in it.
     pub text: String,
     /// The byte ranges of `text` that the loss falls on, in order.
@@ -93,20 +95,26 @@ impl ChatTemplate {
             tools,
             moment: self.moment(),
         };
-        let (clean, spans) = if self.marked.contains(&self.variant(tools)) { finder.marked(&turns)? } else { finder.found(&turns)? };
+        let (clean, spans, counts) =
+            if self.marked.contains(&self.variant(tools)) { finder.marked(&turns)? } else { finder.found(&turns)? };
         let encoding = encode_once(tokenizer, &clean)?;
         let mut labels = vec![IGNORE; encoding.ids.len()];
         let tokens = || encoding.ids.iter().zip(&encoding.offsets);
-        for (label, (&id, &(start, _))) in labels.iter_mut().zip(tokens()) {
+        let weighted = counts.iter().any(|&count| count != 1.0);
+        let mut weights = vec![1.0; if weighted { labels.len() } else { 0 }];
+        for (i, (label, (&id, &(start, _)))) in labels.iter_mut().zip(tokens()).enumerate() {
             let after = spans.partition_point(|span| span.start <= start);
-            let inside = after.checked_sub(1).and_then(|at| spans.get(at)).is_some_and(|span| start < span.end);
-            if inside {
+            let inside = after.checked_sub(1).filter(|&at| spans.get(at).is_some_and(|span| start < span.end));
+            if let Some(at) = inside {
                 *label = i32::try_from(id).unwrap_or(IGNORE);
+                if let (Some(weight), Some(&count)) = (weights.get_mut(i), counts.get(at)) {
+                    *weight = count;
+                }
             }
         }
         let straddles = |place: usize| encoding.offsets.iter().any(|&(start, end)| start < place && place < end);
         let aligned = !spans.iter().any(|span| straddles(span.start) || straddles(span.end));
-        Ok(Masked { ids: encoding.ids, labels, text: clean.text, spans, aligned })
+        Ok(Masked { ids: encoding.ids, labels, weights, text: clean.text, spans, aligned })
     }
 }
 
@@ -119,6 +127,9 @@ fn trained(messages: &[Message], turns: Turns) -> Vec<usize> {
     assistant.retain(|&at| messages.get(at).is_some_and(|message| message.loss_weight() > 0.0));
     assistant
 }
+
+/// A text, the spans that the loss falls on, and how much it counts on each.
+type Found = (Clean, Vec<Range<usize>>, Vec<f32>);
 
 /// Renders a conversation in as many ways as it takes to find its turns.
 struct Finder<'a> {
@@ -133,32 +144,40 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     /// The spans that the template marks.
-    fn marked(&self, turns: &[usize]) -> Result<(Clean, Vec<Range<usize>>)> {
+    fn marked(&self, turns: &[usize]) -> Result<Found> {
         let marks: String = self.guard.marks.iter().collect();
         let clean = self.guard.clean(&self.render(&self.values, false, Some(&marks))?);
         let assistant: Vec<usize> = (0..).zip(self.messages).filter(|(_, message)| message.is_assistant()).map(|(at, _)| at).collect();
-        let mut spans = clean.marked.clone();
-        if turns != assistant.as_slice() {
+        let mut spans: Vec<(Range<usize>, f32)> =
+            clean.marked.iter().map(|span| (span.clone(), turns.first().map_or(1.0, |&at| self.weight(at)))).collect();
+        let alike = turns.windows(2).all(|pair| matches!(pair, [a, b] if self.weight(*a) == self.weight(*b)));
+        if turns != assistant.as_slice() || !alike {
             if spans.len() != assistant.len() {
                 let reason = format!(
-                    "the template marks {} passages for {} turns of the assistant, so that one turn cannot be left out",
+                    "the template marks {} passages for {} turns of the assistant, so that one turn cannot be left out or weighted",
                     spans.len(),
                     assistant.len()
                 );
                 return Err(TemplateError::Mask { turn: turns.first().copied().unwrap_or(0), reason });
             }
             let chosen = spans.into_iter().zip(&assistant).filter(|(_, turn)| turns.contains(turn));
-            spans = chosen.map(|(span, _)| span).collect();
+            spans = chosen.map(|((span, _), &turn)| (span, self.weight(turn))).collect();
         }
-        spans.retain(|span| !span.is_empty());
+        spans.retain(|(span, _)| !span.is_empty());
         if let Some(&turn) = turns.first().filter(|_| spans.is_empty()) {
             return Err(TemplateError::Mask { turn, reason: "the template marks nothing as generated".to_owned() });
         }
-        Ok((clean, spans))
+        let (spans, weights) = spans.into_iter().unzip();
+        Ok((clean, spans, weights))
+    }
+
+    /// How much the loss on a turn counts.
+    fn weight(&self, turn: usize) -> f32 {
+        self.messages.get(turn).map_or(1.0, Message::loss_weight)
     }
 
     /// The spans of `turns`, found by rendering parts.
-    fn found(&self, turns: &[usize]) -> Result<(Clean, Vec<Range<usize>>)> {
+    fn found(&self, turns: &[usize]) -> Result<Found> {
         let full = self.render(&self.values, false, None)?;
         let clean = self.guard.clean(&full);
         let specials = self.tokenizer.special_tokens(&clean.text, &clean.barriers);
@@ -171,7 +190,7 @@ impl Finder<'_> {
             }
             spans.push(span);
         }
-        Ok((clean, spans))
+        Ok((clean, spans, turns.iter().map(|&turn| self.weight(turn)).collect()))
     }
 
     /// Where turn `turn` lies in the cleaned text.

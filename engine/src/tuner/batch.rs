@@ -13,6 +13,10 @@ pub struct MicroBatch {
     starts: Vec<u32>,
     target_rows: Vec<u32>,
     target_ids: Vec<u32>,
+    /// How much each target counts; empty until one counts other than 1.
+    weights: Vec<f32>,
+    /// Their sum.
+    weight: f64,
     /// Targets of each example, in order.
     ends: Vec<usize>,
     /// Shared rows of each token, first and behind the last; empty until there are some.
@@ -30,6 +34,8 @@ impl MicroBatch {
             starts: room(),
             target_rows: room(),
             target_ids: room(),
+            weights: Vec::new(),
+            weight: 0.0,
             ends: Vec::with_capacity(tokens),
             shared: [room(), room()],
         }
@@ -41,6 +47,8 @@ impl MicroBatch {
             list.clear();
         }
         self.shared.iter_mut().for_each(Vec::clear);
+        self.weights.clear();
+        self.weight = 0.0;
         self.ends.clear();
     }
 
@@ -54,13 +62,23 @@ impl MicroBatch {
     fn push_part(&mut self, example: &Encoded, part: Range<usize>, shared: [u32; 2]) {
         let start = self.ids.len() as u32;
         let labels = example.labels.iter().take(part.end).skip(part.start);
-        for (row, &label) in (start..).zip(labels) {
+        for (row, (i, &label)) in (start..).zip((part.start..).zip(labels)) {
             if row > start && label != IGNORE {
-                self.target_rows.push(row - 1);
-                self.target_ids.push(label as u32);
+                self.push_target(row - 1, label as u32, example.weights.get(i).copied().unwrap_or(1.0));
             }
         }
         self.push_tokens(example.ids.iter().take(part.end).skip(part.start), part.start, shared);
+    }
+
+    fn push_target(&mut self, row: u32, id: u32, weight: f32) {
+        if weight != 1.0 || !self.weights.is_empty() {
+            // What came before counts 1.
+            self.weights.resize(self.target_ids.len(), 1.0);
+            self.weights.push(weight);
+        }
+        self.weight += f64::from(weight);
+        self.target_rows.push(row);
+        self.target_ids.push(id);
     }
 
     /// Adds tokens as a sequence that begins at a position and sees itself and the shared rows.
@@ -106,8 +124,7 @@ impl MicroBatch {
             let start = self.ids.len();
             self.push_tokens(last.iter().chain(answer), shared, [first, first + shared as u32]);
             if self.ids.len() > start {
-                self.target_rows.push(self.ids.len() as u32 - 1);
-                self.target_ids.push(0);
+                self.push_target(self.ids.len() as u32 - 1, 0, 1.0);
             }
             self.ends.push(self.target_ids.len());
         }
@@ -148,6 +165,18 @@ impl MicroBatch {
     #[must_use]
     pub fn target_ids(&self) -> &[u32] {
         &self.target_ids
+    }
+
+    /// How much each target counts, in the same order; empty where all count 1.
+    #[must_use]
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The sum of all targets' weights: where all count 1, how many there are.
+    #[must_use]
+    pub fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// For each example, where its targets end in the list of targets.
@@ -193,8 +222,8 @@ mod tests {
     #[test]
     fn examples_stand_behind_each_other_with_positions_of_their_own() {
         let mut m = MicroBatch::with_capacity(8);
-        m.push(&Encoded { ids: vec![5, 6, 7], labels: vec![5, IGNORE, 7], text: String::new() });
-        m.push(&Encoded { ids: vec![8, 9], labels: vec![IGNORE, 9], text: String::new() });
+        m.push(&Encoded { ids: vec![5, 6, 7], labels: vec![5, IGNORE, 7], ..Encoded::default() });
+        m.push(&Encoded { ids: vec![8, 9], labels: vec![IGNORE, 9], ..Encoded::default() });
         let b = m.batch();
         assert_eq!(b.positions, [0, 1, 2, 0, 1]);
         assert_eq!(b.starts, [0, 0, 0, 3, 3]);
@@ -208,7 +237,7 @@ mod tests {
     /// An answer to a prompt; the loss falls on the answer.
     fn answer(prompt: &[u32], answer: &[u32]) -> Encoded {
         let labels = prompt.iter().map(|_| IGNORE).chain(answer.iter().map(|&id| id as i32)).collect();
-        Encoded { ids: [prompt, answer].concat(), labels, text: String::new() }
+        Encoded { ids: [prompt, answer].concat(), labels, ..Encoded::default() }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A data set as a run uses it: which examples can be learnt from, how long they are, and each one's tokens when they are asked for.
 //!
-//! Nothing but eight bytes an example stays in memory; tokens are made anew from the file each time.
+//! Nothing but eight bytes an example stays in memory (twelve where examples have weights); tokens are made anew from the file each time.
 
-use crate::data::Dataset;
+use crate::data::{BadRecord, Dataset, Objective};
 use crate::encode::{self, Encoded};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -27,6 +27,9 @@ pub struct Examples {
     mask: MaskOptions,
     skipped: Vec<Skipped>,
     truncated: usize,
+    /// Of each usable example; empty where all count 1.
+    weights: Vec<f32>,
+    unweighted: usize,
 }
 
 impl Examples {
@@ -34,7 +37,7 @@ impl Examples {
     /// `progress` hears how many were read.
     ///
     /// # Errors
-    /// [`Error::NothingToLearn`] where no record is left.
+    /// [`Error::NothingToLearn`] where no record is left; a weight that is none, with its line.
     pub fn prepare(
         model: &Model,
         data: Arc<Dataset>,
@@ -43,14 +46,29 @@ impl Examples {
         keep: impl Fn(u64) -> bool,
         mut progress: impl FnMut(usize),
     ) -> Result<Examples> {
-        let mut examples =
-            Examples { model: model.clone(), data: data.clone(), usable: Vec::new(), max_length, mask, skipped: Vec::new(), truncated: 0 };
+        let mut examples = Examples {
+            model: model.clone(),
+            data: data.clone(),
+            usable: Vec::new(),
+            max_length,
+            mask,
+            skipped: Vec::new(),
+            truncated: 0,
+            weights: Vec::new(),
+            unweighted: 0,
+        };
         for i in (0..data.len()).filter(|&i| keep(i as u64)) {
             progress(i);
+            // What is wrong with a weight is wrong with the whole: the rest would count more than it was to.
+            let weight = examples.weight_of(i)?;
+            if weight == 0.0 {
+                examples.unweighted += 1;
+                continue;
+            }
             match examples.read(i) {
                 Ok((encoded, cut)) if encoded.targets() > 0 => {
                     examples.truncated += usize::from(cut);
-                    examples.usable.push((i as u32, encoded.ids.len() as u32));
+                    examples.add(i, encoded.ids.len(), weight);
                 }
                 Ok((_, cut)) => {
                     let reason = if cut { "no token to learn is left within max-length" } else { "no token to learn" };
@@ -63,10 +81,27 @@ impl Examples {
                 Err(e) => examples.skip(i, e.to_string()),
             }
         }
+        if examples.usable.is_empty() && examples.unweighted > 0 && examples.skipped.is_empty() {
+            let reason = "every example has weight 0; give those that are to be learnt from a weight above 0".into();
+            return Err(Error::NothingToLearn { name: data.path().display().to_string(), records: data.len(), reason });
+        }
         if examples.usable.is_empty() {
             return Err(Error::unusable(&data, examples.skipped.first()));
         }
         Ok(examples)
+    }
+
+    fn add(&mut self, record: usize, tokens: usize, weight: f32) {
+        if weight != 1.0 || !self.weights.is_empty() {
+            self.weights.resize(self.usable.len(), 1.0);
+            self.weights.push(weight);
+        }
+        self.usable.push((record as u32, tokens as u32));
+    }
+
+    fn weight_of(&self, record: usize) -> Result<f32> {
+        let bad = |bad: BadRecord| Error::option("--data", format!("in line {} {}", bad.line, bad.expected), bad.found);
+        if self.data.format().objective() == Objective::Supervised { self.data.weight(record).map_err(bad) } else { Ok(1.0) }
     }
 
     fn skip(&mut self, i: usize, reason: String) {
@@ -110,11 +145,12 @@ impl Examples {
     /// The file has changed since it was prepared.
     pub fn get(&self, i: usize) -> Result<Encoded> {
         let (record, length) = *self.usable.get(i).ok_or_else(|| Error::option("example", format!("below {}", self.usable.len()), i))?;
-        let (encoded, _) = self.read(record as usize)?;
+        let (mut encoded, _) = self.read(record as usize)?;
         if encoded.ids.len() != length as usize {
             let reason = format!("line {} has changed while it was in use", self.data.line(record as usize));
             return Err(Error::NothingToLearn { name: self.data.path().display().to_string(), records: 1, reason });
         }
+        encoded.weigh(self.weights.get(i).copied().unwrap_or(1.0));
         Ok(encoded)
     }
 
@@ -122,6 +158,18 @@ impl Examples {
     #[must_use]
     pub fn record(&self, i: usize) -> usize {
         self.usable.get(i).map_or(0, |e| e.0 as usize)
+    }
+
+    /// How many have a weight of their own, other than 1.
+    #[must_use]
+    pub fn weighted(&self) -> usize {
+        self.weights.iter().filter(|&&weight| weight != 1.0).count()
+    }
+
+    /// How many were left out for a weight of 0.
+    #[must_use]
+    pub fn unweighted(&self) -> usize {
+        self.unweighted
     }
 
     /// What was left out.

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::memory::Given;
 use crate::model::Model;
 use crate::plan::{self, Plan};
-use attune_core::objective::cross_entropy;
+use attune_core::objective::sft;
 use attune_core::trainer::{Trunk, Update};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use trunk::TrunkCache;
 /// What a model makes of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// `−Σ log p / N` over all targets, natural logarithm.
+    /// `−Σ log p / N` over all targets, natural logarithm; of weighted examples `−Σ w log p / Σ w`, as in tuning.
     pub loss: f64,
     /// `e^loss`.
     pub perplexity: f64,
@@ -281,7 +281,7 @@ impl Tuner {
                 return Ok(Err(underway));
             }
             let part = Instant::now();
-            underway.loss += self.gather(underway.done, underway.targets)?;
+            underway.loss += self.gather(underway.done, self.weight())?;
             self.pace.took(part.elapsed());
             (underway.done, done) = (underway.done + 1, done + 1);
         }
@@ -311,16 +311,21 @@ impl Tuner {
         Ok(next)
     }
 
-    /// Forward and backward over a loaded micro-batch; returns its part of the loss over `total` targets.
-    fn gather(&mut self, i: usize, total: usize) -> Result<f64> {
+    /// How much all targets of the loaded update count together.
+    fn weight(&self) -> f64 {
+        self.batches.iter().map(MicroBatch::weight).sum()
+    }
+
+    /// Forward and backward over a loaded micro-batch; returns its part of the loss over targets that count `total` together.
+    fn gather(&mut self, i: usize, total: f64) -> Result<f64> {
         let m = &mut self.machine;
         let Some(micro) = self.batches.get(i).filter(|micro| micro.targets() > 0) else { return Ok(0.0) };
         let (n, seed) = (micro.targets(), m.dropout_seed(i));
         with_trunk(self.trunk.as_mut(), micro, |trunk| m.forward(trunk, micro, seed))?;
-        let loss = cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
-        if !loss.is_finite() {
-            return Err(m.diverged("the loss"));
-        }
+        let loss = match sft::loss(&m.logprobs[..n], micro.weights(), total, &mut m.coef[..n]) {
+            Err(attune_core::Error::NotFinite { .. }) => return Err(m.diverged("the loss")),
+            other => other?,
+        };
         m.backward(n)?;
         Ok(loss)
     }
@@ -340,7 +345,7 @@ impl Tuner {
     pub fn repeat_update(&mut self) -> Result<f64> {
         self.abandon()?;
         let settings = self.machine.options.update(self.machine.progress.step, self.total_steps());
-        let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
+        let total = self.weight();
         let mut loss = 0.0;
         for i in 0..self.batches.len() {
             loss += self.gather(i, total)?;
@@ -388,13 +393,13 @@ impl Tuner {
     pub fn gradients(&mut self) -> Result<(f64, Vec<f32>)> {
         self.abandon()?;
         self.load_update()?;
+        let total = self.weight();
         let m = &mut self.machine;
-        let total: usize = self.batches.iter().map(MicroBatch::targets).sum();
         let mut loss = 0.0;
         for micro in self.batches.iter().filter(|micro| micro.targets() > 0) {
             let n = micro.targets();
             m.forward(Trunk::Compute, micro, m.options.seed)?;
-            loss += cross_entropy::loss(&m.logprobs[..n], total, &mut m.coef[..n]);
+            loss += sft::loss(&m.logprobs[..n], micro.weights(), total, &mut m.coef[..n])?;
             m.backward(n)?;
         }
         Ok((loss, m.take_gradients()?))
@@ -455,7 +460,7 @@ pub(crate) fn score_all(
 ) -> Result<Evaluation> {
     let capacity = m.capacity();
     let micro = batches.first_mut().ok_or(attune_core::Error::BadBatch { what: "no micro-batch" })?;
-    let (mut sum, mut correct, mut targets, mut i) = (0.0f64, 0, 0, 0);
+    let (mut sum, mut weight, mut correct, mut targets, mut i) = (0.0f64, 0.0, 0, 0, 0);
     while i < examples.len() {
         micro.clear();
         let first = i;
@@ -467,14 +472,16 @@ pub(crate) fn score_all(
         correct += with_trunk(trunk.as_deref_mut(), micro, |trunk| m.score(trunk, micro))?;
         let logprobs = &m.logprobs[..n];
         targets += n;
+        weight += micro.weight();
         let mut from = 0;
         for (k, &end) in micro.ends().iter().enumerate() {
-            sum -= logprobs[from..end].iter().map(|&lp| f64::from(lp)).sum::<f64>();
+            let weights = micro.weights().get(from..end).unwrap_or_default().iter().copied().chain(core::iter::repeat(1.0));
+            sum -= logprobs[from..end].iter().zip(weights).map(|(&lp, weight)| f64::from(weight) * f64::from(lp)).sum::<f64>();
             each(first + k, &micro.target_ids()[from..end], &logprobs[from..end])?;
             from = end;
         }
     }
-    let loss = sum / targets.max(1) as f64;
+    let loss = if weight > 0.0 { sum / weight } else { 0.0 };
     Ok(Evaluation {
         loss,
         perplexity: loss.exp(),

@@ -20,7 +20,7 @@ mod words;
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{DataError, Dataset, Layout, Record};
+use super::{DataError, Dataset, Layout, Objective, Record};
 
 pub use measure::{Measure, Measured};
 pub use report::{Counts, Finding, Kind, Lengths, Report, Severity, Stats};
@@ -124,6 +124,12 @@ impl<'a> Check<'a> {
                     continue;
                 }
             };
+            if record.objective() == Objective::Supervised
+                && let Some(weight) = self.data.weight(i).ok().filter(|&weight| weight != 1.0)
+            {
+                self.counts.weighted += 1;
+                self.counts.weightless += usize::from(weight == 0.0);
+            }
             let mut kinds = Vec::new();
             self.measure(i, &record, &mut kinds);
             judge::judge(&record, &mut |kind, detail| self.add(i, &mut kinds, kind, detail));

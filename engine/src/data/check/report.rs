@@ -200,6 +200,10 @@ pub struct Counts {
     pub kept: usize,
     /// Those that a filter leaves out, errors included.
     pub dropped: usize,
+    /// Supervised examples whose `weight` is not 1, those of weight 0 included.
+    pub weighted: usize,
+    /// Those of weight 0, which are not learnt from.
+    pub weightless: usize,
     /// Examples with at least one finding, by kind.
     pub kinds: BTreeMap<&'static str, usize>,
 }
@@ -229,6 +233,9 @@ impl fmt::Display for Report {
         let c = &self.counts;
         writeln!(f, "format   {} ({})", self.format, self.layout)?;
         writeln!(f, "records  {}: {} usable, {} pass", c.records, c.usable, c.kept)?;
+        if c.weighted > 0 {
+            writeln!(f, "weights  {} other than 1, {} of them 0: not learnt from", c.weighted, c.weightless)?;
+        }
         writeln!(f, "lengths  in {}", self.lengths.unit)?;
         for (name, s) in [("prompt", self.lengths.prompt), ("response", self.lengths.response), ("total", self.lengths.total)] {
             writeln!(f, "  {name:<9} min {:>6}  median {:>6}  mean {:>8.1}  95 % {:>6}  max {:>6}", s.min, s.median, s.mean, s.p95, s.max)?;
