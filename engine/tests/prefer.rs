@@ -126,14 +126,15 @@ fn close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
 
 #[test]
 fn shared_and_repeated_prompts_give_the_same_gradients() {
-    for (method, lines) in [("dpo", PAIRS), ("simpo", PAIRS), ("plackett_luce", RANKINGS)] {
+    for (method, lines) in [("dpo", PAIRS), ("simpo", PAIRS), ("orpo", PAIRS), ("plackett_luce", RANKINGS)] {
         let of = |share_prompts| {
             let prefer = PreferOptions { share_prompts, ..PreferOptions::new(method) };
             let mut tuner = tuner(lines, &prefer, &options());
             tuner.step().unwrap();
-            tuner.gradients().unwrap()
+            (tuner.gradients().unwrap(), tuner.plan().total_bytes)
         };
-        let ((loss, shared), (same, repeated)) = (of(true), of(false));
+        let (((loss, shared), once), ((same, repeated), twice)) = (of(true), of(false));
+        assert!(once < twice, "{method}: {once} and {twice} bytes");
         assert!((loss - same).abs() < 1e-5, "{method}: {loss} and {same}");
         close(method, &shared, &repeated, 1e-3);
     }

@@ -94,7 +94,7 @@ impl PreferenceExamples {
             usable: Vec::new(),
             max_length,
             // A prompt that is learnt in the chosen answer alone belongs to it alone.
-            share: share_prompts && !purpose.method.learns_prompt(),
+            share: share_prompts,
             mask: MaskOptions::default(),
             skipped: Vec::new(),
             truncated: 0,

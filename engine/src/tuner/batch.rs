@@ -106,6 +106,10 @@ impl MicroBatch {
         let first = self.ids.len() as u32;
         if let Some(member) = members.first().filter(|_| shared > 0) {
             self.push_part(member, 0..shared, [0, 0]);
+            // The first member may learn the prompt: then the last shared row predicts the token that the answers begin with.
+            if let Some(&label) = member.labels.get(shared).filter(|&&label| label != IGNORE) {
+                self.push_target(first + shared as u32 - 1, label as u32, member.weights.get(shared).copied().unwrap_or(1.0));
+            }
         }
         for member in members {
             self.push_part(member, shared..member.ids.len(), [first, first + shared as u32]);
@@ -130,12 +134,13 @@ impl MicroBatch {
         }
     }
 
-    /// Leading tokens that all members have in common, none of them a target: the longest prompt that they can share.
+    /// Leading tokens that all members have in common, none of them a target of other members than the first: the longest prompt that they can share. What
+    /// the first learns of it is learnt once.
     #[must_use]
     pub fn common_prompt(members: &[&Encoded]) -> usize {
         let Some((one, others)) = members.split_first() else { return 0 };
         let same = others.iter().map(|m| m.ids.iter().zip(&one.ids).take_while(|(a, b)| a == b).count());
-        let before = members.iter().map(|m| m.labels.iter().skip(1).take_while(|&&label| label == IGNORE).count() + 1);
+        let before = others.iter().map(|m| m.labels.iter().skip(1).take_while(|&&label| label == IGNORE).count() + 1);
         same.chain(before).fold(one.ids.len(), usize::min)
     }
 
@@ -313,8 +318,8 @@ mod tests {
     fn only_what_is_the_same_and_no_target_is_shared() {
         let differ = [answer(&[5, 6, 7], &[1]), answer(&[5, 6, 8], &[1])];
         assert_eq!(MicroBatch::common_prompt(&differ.each_ref()), 2);
-        let learnt = [answer(&[5, 6], &[7, 1]), answer(&[5, 6, 7], &[2])];
-        assert_eq!(MicroBatch::common_prompt(&learnt.each_ref()), 2, "the third token is a target of one");
+        let learnt = [answer(&[5, 6, 7], &[2]), answer(&[5, 6], &[7, 1])];
+        assert_eq!(MicroBatch::common_prompt(&learnt.each_ref()), 2, "the third token is a target of the second");
         let cut = [answer(&[5, 6, 7], &[1]), answer(&[5], &[]), Encoded::default()];
         assert_eq!(MicroBatch::common_prompt(&[&cut[0], &cut[1]]), 1);
         assert_eq!(MicroBatch::common_prompt(&cut.each_ref()), 0);
@@ -327,5 +332,23 @@ mod tests {
             assert_eq!(m.target_ids(), targets);
         }
         assert_eq!(MicroBatch::group_tokens(9, [usize::MAX, usize::MAX], true), usize::MAX - 8, "sizes that nobody has do not overflow");
+    }
+
+    #[test]
+    fn a_prompt_that_the_first_answer_learns_is_shared_and_learnt_once() {
+        let prompt = [5, 6, 7, 8];
+        let members = [answer(&prompt[..1], &[6, 7, 8, 1, 2]), answer(&prompt, &[3])];
+        let members: Vec<&Encoded> = members.iter().collect();
+        assert_eq!(MicroBatch::common_prompt(&members), 4);
+        let mut m = MicroBatch::with_capacity(16);
+        m.push(&answer(&[9], &[9]));
+        m.push_group(4, &members, true);
+        let b = m.batch();
+        assert_eq!(b.ids, [9, 9, 5, 6, 7, 8, 1, 2, 8, 3]);
+        // 6 and 7 from the rows before them, 8 from the last shared one, and then the answers.
+        assert_eq!((b.target_rows, b.target_ids), (&[0, 2, 3, 4, 5, 6, 8][..], &[9, 6, 7, 8, 1, 2, 3][..]));
+        assert_eq!(m.ends(), [1, 6, 7], "they are targets of the first answer");
+        assert_eq!(m.tokens(), 2 + MicroBatch::group_tokens(4, [6, 5], true));
+        assert!(b.check(10, 16).is_ok());
     }
 }
