@@ -93,7 +93,11 @@ fn mistakes_are_named() {
     let fits = home.json(&format!("{run} {data} --reward json --steps 1 --budget {}", needs["needs_bytes"]));
     assert!(fits["planned_bytes"].as_u64() <= needs["needs_bytes"].as_u64());
     home.fails(2, "tune --resume --out run", &["attune reinforce --resume"]);
-    home.fails(2, "reinforce --resume --out run --beta 0.7 --reward refusal", &["--beta its default, found 0.7", "--reward json, found refusal"]);
+    home.fails(
+        2,
+        "reinforce --resume --out run --beta 0.7 --reward refusal",
+        &["--beta its default, found 0.7", "--reward json, found refusal"],
+    );
 }
 
 #[test]
@@ -102,11 +106,54 @@ fn a_run_that_leaves_its_bounds_says_why_everywhere() {
     let run = home.json(&format!(
         "reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --reward regex:[a-m] --steps 9 --min-entropy 50 --out run"
     ));
-    assert!(run["stopped"].as_str().unwrap().contains("min_entropy"), "{run}");
-    assert!(log(&home, "run").iter().any(|line| line["stopped"].as_str().is_some_and(|why| why.contains("min_entropy"))));
+    let why = run["stopped"].as_str().unwrap();
+    assert!(why.contains("after update 0 the policy's entropy") && why.contains("--min-entropy 50"), "{run}");
+    assert!(why.contains("kept: the adapter that tuning started from, in run"), "{run}");
+    assert_eq!(log(&home, "run").last().unwrap()["stopped"], run["stopped"]);
     let said = home
         .ok(&format!("reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --reward regex:[a-m] --min-entropy 50 --out run --force"));
-    assert!(said.contains("min_entropy"), "{said}");
+    assert!(said.contains("--min-entropy"), "{said}");
+    let said = home.json(&format!(
+        "reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --reward regex:[a-m] --max-entropy 0.001 --out run --force"
+    ));
+    assert!(said["stopped"].as_str().unwrap().contains("above --max-entropy 0.001"), "{said}");
+}
+
+#[test]
+fn a_run_that_stops_keeps_the_last_adapter_within_its_bounds_and_says_which() {
+    let home = home();
+    let small = SMALL.replace("--learning-rate 1e-2", "--learning-rate 5e-2");
+    let run = format!("reinforce --model tiny.gguf --data prompts.jsonl {small} --reward regex:[a-m] --samples 0 --schedule constant");
+    let whole = home.json(&format!("{run} --steps 9 --max-kl 0 --out whole"));
+    assert_eq!((&whole["stopped"], &whole["kept_step"]), (&Value::Null, &json!(9)));
+    // The divergence in line n is that of the adapter after n − 1 updates; the first that is above the bound ends the run.
+    let kl: Vec<f64> = log(&home, "whole").iter().filter_map(|line| line["kl"].as_f64()).collect();
+    assert!(kl.is_empty(), "no bound, no reference, no divergence");
+    let measured = home.json(&format!("{run} --steps 9 --max-kl 1000000 --out measured"));
+    assert_eq!(measured["stopped"], Value::Null);
+    let kl: Vec<f64> = log(&home, "measured").iter().filter_map(|line| line["kl"].as_f64()).collect();
+    let largest = kl.iter().copied().fold(0.0, f64::max);
+    let broken = kl.iter().position(|&kl| kl > 0.5 * largest).unwrap();
+    assert!(kl.len() == 9 && broken > 0, "{kl:?}");
+    let stopped = home.json(&format!("{run} --steps 9 --max-kl {} --out stopped", 0.5 * largest));
+    let why = stopped["stopped"].as_str().unwrap();
+    let kept = broken - 1;
+    assert!(why.contains(&format!("after update {broken} the divergence")) && why.contains("--max-kl"), "{why}");
+    assert_eq!(stopped["kept_step"], json!(kept), "{why}");
+    assert!(why.contains("in stopped/adapter.attune"), "{why}");
+    let updates = log(&home, "stopped").iter().filter(|line| line.get("loss").is_some()).count();
+    assert_eq!(updates, broken, "what was measured and not made is no update");
+    if kept > 0 {
+        assert!(why.contains(&format!("kept: the adapter after update {kept}")), "{why}");
+        home.ok(&format!("{run} --steps {kept} --max-kl 1000000 --out fewer"));
+        assert_eq!(home.read("stopped/adapter.attune"), home.read("fewer/adapter.attune"), "that of a run of as many updates");
+    }
+    // A run that has stopped has nothing to go on with, and says what to do.
+    home.fails(
+        1,
+        "reinforce --resume --out stopped",
+        &["ended at a bound", &format!("after update {broken}"), "raise --max-kl", "--init-adapter stopped"],
+    );
 }
 
 #[test]
@@ -161,22 +208,44 @@ fn facts(home: &Home) {
     home.write("held-out.jsonl", attune_builtin::held_out().iter().filter_map(accepted).collect::<String>());
 }
 
-#[test]
-fn the_built_in_model_learns_from_rewards_to_answer_with_one_right_word_on_facts_that_were_held_out() {
+/// A run of the built-in model on facts: what it prints, and the first and the last evaluation.
+fn learn_facts(method: &str) -> (Value, Value, Value) {
     let home = Home::new();
     facts(&home);
     assert!(count_lines(&home.path("facts.jsonl")) > 60 && count_lines(&home.path("held-out.jsonl")) > 8);
-    let run = home.json(
+    let run = home.json(&format!(
         "reinforce --model base.gguf --data facts.jsonl --eval-data held-out.jsonl --reward answer --reward length:max=1 --out run --threads 2 \
-         --max-length 48 --max-completion-length 32 --batch-size 8 --gradient-accumulation 8 --steps 24 --eval-every 8 --learning-rate 1e-3 --samples 0",
-    );
+         --max-length 48 --max-completion-length 32 --batch-size 8 --gradient-accumulation 8 --eval-every 8 --samples 0 {method}"
+    ));
     let evals: Vec<Value> = log(&home, "run").into_iter().filter(|line| line.get("eval_reward").is_some()).collect();
-    let (before, after) = (&evals[0], evals.last().unwrap());
-    let number = |line: &Value, name: &str| line[name].as_f64().unwrap_or_else(|| panic!("{name} in {line}"));
-    println!("held-out reward {} to {}, kl {}", number(before, "eval_reward"), number(after, "eval_reward"), number(after, "eval_kl"));
+    let (before, after) = (evals[0].clone(), evals.last().unwrap().clone());
+    println!(
+        "{method}: held-out reward {} to {}, kl {}",
+        number(&before, "eval_reward"),
+        number(&after, "eval_reward"),
+        number(&after, "eval_kl")
+    );
+    (run, before, after)
+}
+
+fn number(line: &Value, name: &str) -> f64 {
+    line[name].as_f64().unwrap_or_else(|| panic!("{name} in {line}"))
+}
+
+#[test]
+fn the_built_in_model_learns_from_rewards_to_answer_with_one_right_word_on_facts_that_were_held_out() {
+    let (run, before, after) = learn_facts("--steps 24 --learning-rate 1e-3");
     assert_eq!(run["stopped"], Value::Null, "{run}");
-    assert!(number(before, "eval_reward") < 0.3, "{before}");
-    assert!(number(after, "eval_reward") > 1.5, "{after}");
-    assert!(number(after, "eval_rewards/answer/mean") > 0.6, "it is right as well as short: {after}");
-    assert!(number(after, "eval_kl") < 1.0, "within the bound: {after}");
+    assert!(number(&before, "eval_reward") < 0.3, "{before}");
+    assert!(number(&after, "eval_reward") > 1.5, "{after}");
+    assert!(number(&after, "eval_rewards/answer/mean") > 0.6, "it is right as well as short: {after}");
+    assert!(number(&after, "eval_kl") < 1.0, "within the bound: {after}");
+}
+
+#[test]
+fn leave_one_out_raises_the_mean_reward_on_facts_that_were_held_out_too() {
+    let (run, before, after) = learn_facts("--method rloo --num-generations 8 --steps 24 --learning-rate 1e-3");
+    assert_eq!(run["stopped"], Value::Null, "{run}");
+    assert!(number(&after, "eval_reward") > number(&before, "eval_reward") + 0.8, "{before} {after}");
+    assert!(number(&after, "eval_kl") < 1.0, "within the bound: {after}");
 }

@@ -67,9 +67,9 @@ fn bits(tuner: &mut ReinforceTuner) -> Vec<u32> {
 
 #[test]
 fn the_mean_reward_rises_on_prompts_that_are_learnt_and_on_others() {
-    for (method, steps) in [("grpo", 25)] {
+    for (method, steps) in [("grpo", 25), ("rloo", 60)] {
         let options = TuneOptions { steps: Some(steps), eval_every: steps, ..options() };
-        let reinforce = ReinforceOptions { max_kl: 50.0, method: method.into(), ..reinforce() };
+        let reinforce = ReinforceOptions { max_kl: 50.0, method: method.into(), num_generations: Some(8), beta: Some(0.0), ..reinforce() };
         let mut tuner = tuner_with(low(), &options, &reinforce, true).unwrap();
         let before = tuner.evaluate().unwrap().unwrap();
         let first = tuner.step().unwrap();
@@ -222,15 +222,82 @@ fn a_policy_that_leaves_its_bounds_stops_the_run_and_the_last_one_within_is_kept
         last = Some(log);
     }
     let (last, said) = (last.unwrap(), tuner.stopped().unwrap().to_owned());
-    assert!(said.contains("max_kl") && said.contains("0.02"), "{said}");
+    assert!(said.contains("--max-kl 0.02"), "{said}");
     assert!(last.preference.kl.unwrap() > 0.02 && last.learning_rate == 0.0 && last.step < 40);
-    assert_eq!(last.step, tuner.progress().step + 1, "the update was not made");
+    assert_eq!(last.step, tuner.progress().step, "the update was not made");
+    assert!(said.starts_with(&format!("after update {} ", last.step)) && tuner.kept() == last.step - 1, "{said}, {} kept", tuner.kept());
     let kept: Vec<u32> = tuner.adapter().unwrap().params.iter().map(|p| p.to_bits()).collect();
     assert!(kept == within && kept != bits(&mut tuner));
 
     let mut certain = tuner_with(low(), &options, &ReinforceOptions { min_entropy: 1e3, ..reinforce() }, false).unwrap();
     certain.step().unwrap();
-    assert!(certain.stopped().unwrap().contains("min_entropy"));
+    assert!(certain.stopped().unwrap().contains("--min-entropy"));
+    let mut wild = tuner_with(low(), &options, &ReinforceOptions { max_entropy: 1e-3, ..reinforce() }, false).unwrap();
+    wild.step().unwrap();
+    assert!(wild.stopped().unwrap().contains("--max-entropy"));
+}
+
+#[test]
+fn the_last_adapter_of_all_is_measured_too_before_it_is_kept() {
+    let constant = |steps| TuneOptions { steps: Some(steps), schedule: attune::core::optim::Schedule::Constant, ..options() };
+    let bound = ReinforceOptions { max_kl: 0.3, ..reinforce() };
+    let mut long = tuner(&constant(40), &bound);
+    let mut all = vec![bits(&mut long)];
+    while !long.is_done() {
+        long.step().unwrap();
+        all.push(bits(&mut long));
+    }
+    let broken = long.progress().step;
+    assert!(long.stopped().is_some() && broken > 1, "{broken}");
+    let mut short = tuner(&constant(broken), &bound);
+    while !short.is_done() {
+        short.step().unwrap();
+    }
+    assert!(short.stopped().is_none() && bits(&mut short) == all[broken as usize], "no update follows that would notice");
+    short.finish().unwrap();
+    let said = short.stopped().expect("the bound is broken by the last update");
+    assert!(said.starts_with(&format!("after update {broken} ")), "{said}");
+    assert_eq!(short.kept(), broken - 1);
+    let kept: Vec<u32> = short.adapter().unwrap().params.iter().map(|p| p.to_bits()).collect();
+    assert!(kept == all[broken as usize - 1]);
+    let mut within = tuner(&constant(broken - 1), &bound);
+    while !within.is_done() {
+        within.step().unwrap();
+    }
+    within.finish().unwrap();
+    assert!(within.stopped().is_none() && within.kept() == broken - 1);
+}
+
+#[test]
+fn the_best_on_held_out_prompts_is_not_kept_if_its_own_answers_leave_the_bounds_wherever_the_run_is_left() {
+    let options = TuneOptions { steps: Some(40), eval_every: 1, schedule: attune::core::optim::Schedule::Constant, ..options() };
+    // Greedy answers diverge less than sampled ones: the bound is left by what is sampled, right after an evaluation.
+    let bound = ReinforceOptions { max_kl: 0.05, ..reinforce() };
+    let run = |leave: Option<u64>| {
+        let mut tuner = tuner_with(low(), &options, &bound, true).unwrap();
+        tuner.evaluate().unwrap();
+        let mut all = vec![bits(&mut tuner)];
+        while !tuner.is_done() {
+            tuner.step().unwrap();
+            if tuner.stopped().is_none() {
+                all.push(bits(&mut tuner));
+                tuner.evaluate().unwrap();
+            }
+            if leave == Some(tuner.progress().step) && tuner.stopped().is_none() {
+                let folder = tempfile::tempdir().unwrap();
+                tuner.save(folder.path()).unwrap();
+                tuner = tuner_with(low(), &options, &bound, true).unwrap();
+                tuner.restore(checkpoint::load_latest(folder.path()).unwrap().unwrap()).unwrap();
+            }
+        }
+        assert!(tuner.stopped().is_some());
+        let kept: Vec<u32> = tuner.adapter().unwrap().params.iter().map(|p| p.to_bits()).collect();
+        (tuner.progress().step, tuner.kept(), kept, all)
+    };
+    let (broken, kept, adapter, all) = run(None);
+    assert!(kept < broken && adapter == all[kept as usize], "{kept} of {broken}");
+    let (again, kept_again, same, _) = run(Some(broken));
+    assert!((again, kept_again) == (broken, kept) && same == adapter, "an adapter that waits to be kept waits in the checkpoint");
 }
 
 #[test]

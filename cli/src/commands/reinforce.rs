@@ -98,12 +98,16 @@ struct Flags {
     /// Leave answers that were cut off at their longest out of the loss
     #[arg(long, help_heading = "Rewards")]
     mask_truncated_completions: bool,
-    /// Stop where the divergence from the reference is larger, in nats a token; 0: never [default: 1]
+    /// Stop where the divergence from the reference is larger, in nats a token, and keep the last adapter within the bounds, or the best of those on held-out
+    /// prompts; 0: never [default: 1]
     #[arg(long, value_name = "NATS", help_heading = "Watching")]
     max_kl: Option<f64>,
-    /// Stop where the policy's entropy is smaller, in nats a token; 0: never [default: 0]
+    /// Stop where the policy's entropy is smaller, in nats a token, as --max-kl does; 0: never [default: 0]
     #[arg(long, value_name = "NATS", help_heading = "Watching")]
     min_entropy: Option<f64>,
+    /// Stop where the policy's entropy is larger, in nats a token; 0: never [default: 0]
+    #[arg(long, value_name = "NATS", help_heading = "Watching")]
+    max_entropy: Option<f64>,
     /// Supervised examples of what the model can do and must not lose: their loss is watched
     #[arg(long, value_name = "FILE", help_heading = "Watching")]
     guard_data: Option<PathBuf>,
@@ -187,6 +191,7 @@ impl Flags {
         to.mask_truncated_completions |= self.mask_truncated_completions;
         set(&mut to.max_kl, &self.max_kl);
         set(&mut to.min_entropy, &self.min_entropy);
+        set(&mut to.max_entropy, &self.max_entropy);
         set(&mut to.guard_tolerance, &self.guard_tolerance);
     }
 }

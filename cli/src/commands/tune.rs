@@ -245,6 +245,7 @@ fn result(outcome: &job::Outcome, files: &Files, watched: &Watched<'_>) -> Value
     merge(Ok(json!({
         "finished": outcome.finished,
         "stopped": outcome.stopped,
+        "kept_step": outcome.kept_step,
         "planned_bytes": outcome.plan.total_bytes,
         "measured_bytes": outcome.measured_peak,
     })));

@@ -29,8 +29,12 @@ pub(super) trait Learner {
     fn evaluate(&mut self) -> Result<Option<EvalLog>>;
     fn evaluation_due(&self) -> bool;
     fn is_done(&self) -> bool;
-    /// Why it has stopped before its last update.
+    /// What is done after the last update, where the run was not interrupted.
+    fn finish(&mut self) -> Result<()>;
+    /// Why it has stopped: a bound that was left.
     fn stopped(&self) -> Option<&str>;
+    /// After how many updates the adapter to keep is as it is.
+    fn kept(&self) -> u64;
     fn total_steps(&self) -> u64;
     fn progress(&self) -> &Progress;
     fn plan(&self) -> &Plan;
@@ -40,7 +44,7 @@ pub(super) trait Learner {
 }
 
 macro_rules! learner {
-    ($($tuner:ty: $begin:expr, $stopped:expr;)*) => {$(
+    ($($tuner:ty: $begin:expr, $finish:expr, $stopped:expr, $kept:expr;)*) => {$(
         impl Learner for $tuner {
             fn begin(&mut self, folder: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
                 let begin: fn(&mut $tuner, &Path, &mut dyn FnMut(usize, usize)) -> Result<()> = $begin;
@@ -57,6 +61,14 @@ macro_rules! learner {
             }
             fn is_done(&self) -> bool {
                 self.is_done()
+            }
+            fn finish(&mut self) -> Result<()> {
+                let finish: fn(&mut $tuner) -> Result<()> = $finish;
+                finish(self)
+            }
+            fn kept(&self) -> u64 {
+                let kept: fn(&$tuner) -> u64 = $kept;
+                kept(self)
             }
             fn stopped(&self) -> Option<&str> {
                 let stopped: fn(&$tuner) -> Option<&str> = $stopped;
@@ -84,11 +96,17 @@ macro_rules! learner {
     )*};
 }
 
+/// After how many updates the best adapter is as it is, or where nothing is held out the last.
+fn best(progress: &Progress) -> u64 {
+    progress.best.map_or(progress.step, |(_, step)| step)
+}
+
 learner! {
-    Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)), |_| None;
-    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress), |_| None;
-    ReinforceTuner: |_, _, _| Ok(()), ReinforceTuner::stopped;
-    RewardTuner: |_, _, _| Ok(()), |_| None;
+    Tuner: |tuner, folder, _| tuner.cache_trunk(&folder.join(TRUNK)), |_| Ok(()), |_| None, |tuner| best(tuner.progress());
+    PreferenceTuner: |tuner, folder, progress| tuner.prepare_reference(Some(&folder.join(REFERENCE)), progress), |_| Ok(()),
+        PreferenceTuner::stopped, PreferenceTuner::kept;
+    ReinforceTuner: |_, _, _| Ok(()), ReinforceTuner::finish, ReinforceTuner::stopped, ReinforceTuner::kept;
+    RewardTuner: |_, _, _| Ok(()), |_| Ok(()), |_| None, |tuner| best(tuner.progress());
 }
 
 /// What learns, how many examples there are, how many of them were cut and how many have a weight of their own, and what was left out.

@@ -53,3 +53,10 @@ impl Log {
         self.line(eval)
     }
 }
+
+/// Why the run of a log has stopped, if it has: said when the adapter that it kept had been written.
+pub(super) fn stopped(path: &Path) -> Option<String> {
+    let lines = BufReader::new(File::open(path).ok()?).lines().map_while(std::io::Result::ok);
+    let last: serde_json::Value = serde_json::from_str(&lines.last()?).ok()?;
+    last.get("stopped")?.as_str().map(str::to_owned)
+}

@@ -63,8 +63,10 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// Whether all updates were done (or early stopping ended it, or [`stopped`](Self::stopped) says why not); else the listener asked for an end.
     pub finished: bool,
-    /// Why a run on rewards stopped before its last update: a bound that the policy has left.
+    /// Why a run stopped at a bound, and which adapter it kept.
     pub stopped: Option<String>,
+    /// After how many updates the adapter that was kept is as it is.
+    pub kept_step: u64,
     /// The last update.
     pub last: Option<StepLog>,
     /// The evaluation before the first update.
@@ -165,7 +167,7 @@ impl Job {
     /// Takes a run up again from its last good checkpoint (from its beginning where there is none). Only `threads` may differ from the first time.
     ///
     /// # Errors
-    /// A folder without a run, a model or data that have changed since.
+    /// A folder without a run, a model or data that have changed since, a run that has stopped at a bound.
     pub fn resume(folder: impl Into<PathBuf>, threads: Option<usize>) -> Result<Job> {
         let folder = folder.into();
         let config = read_config(&folder)?;
@@ -188,6 +190,16 @@ impl Job {
         }
         if train.fingerprint() != config.data_fingerprint {
             return Err(changed("the data"));
+        }
+        if let Some(reason) = log::stopped(&folder.join("log.jsonl")) {
+            let wider =
+                [("--max-kl", "raise --max-kl"), ("--min-entropy", "lower --min-entropy"), ("--max-entropy", "raise --max-entropy")];
+            let advice = wider.iter().find(|(flag, _)| reason.contains(flag)).map_or("widen the bound", |(_, advice)| advice);
+            let reason = format!(
+                "the run has ended at a bound, {reason}. There is nothing to go on with: to go further, {advice} in a new run with --init-adapter {}",
+                folder.display()
+            );
+            return Err(Error::RunFolder { path: folder, reason });
         }
         config.options.threads = threads.unwrap_or(config.options.threads);
         let model = at(&folder, &config, model)?;
@@ -272,7 +284,14 @@ impl Job {
         let path = self.folder.join("adapter.attune");
         adapter.save(&path)?;
         let (plan, best) = (tuner.plan().clone(), tuner.progress().best);
-        let stopped = tuner.stopped().map(str::to_owned);
+        let (kept_step, last) = (tuner.kept(), tuner.progress().step);
+        let stopped = tuner.stopped().map(|reason| match kept_step {
+            0 => format!("{reason}; kept: the adapter that tuning started from, in {}", path.display()),
+            step => format!("{reason}; kept: the adapter after update {step}, in {}", path.display()),
+        });
+        if let Some(reason) = &stopped {
+            log.line(&serde_json::json!({ "step": last, "stopped": reason, "kept": kept_step }))?;
+        }
         if !finished {
             self.save(tuner.as_mut())?;
         }
@@ -290,6 +309,7 @@ impl Job {
         Ok(Outcome {
             finished,
             stopped,
+            kept_step,
             last: log.steps.last().cloned(),
             before: log.evals.first().filter(|eval| eval.step == 0).cloned(),
             eval: log.evals.last().cloned(),
@@ -322,6 +342,9 @@ impl Job {
         let every = self.config.options.save_every;
         while !tuner.is_done() {
             let step = tuner.step()?;
+            if tuner.stopped().is_some() {
+                break; // nothing was updated
+            }
             log.step(&step)?;
             meter.sample();
             let mut stop = listen(Event::Step(&step)).is_break();
@@ -335,13 +358,11 @@ impl Job {
                 let path = self.save(tuner)?;
                 stop |= listen(Event::Saved(&path)).is_break();
             }
-            if let Some(reason) = tuner.stopped() {
-                log.line(&serde_json::json!({ "step": step.step, "stopped": reason }))?;
-            }
             if stop && !tuner.is_done() {
                 return Ok(false);
             }
         }
+        tuner.finish()?;
         Ok(true)
     }
 

@@ -59,7 +59,7 @@ impl ReinforceTuner {
             return Ok(Some(log));
         }
         let judged = if self.held_out.prompts.is_some() { log.eval_loss } else { -(step as f64) };
-        self.machine.judge(judged)?;
+        self.propose(judged)?;
         Ok(Some(log))
     }
 

@@ -15,6 +15,7 @@
 //! any cut by `top_k`, `top_p` or `min_p`.
 
 mod batch;
+mod bounds;
 mod evaluate;
 mod needs;
 mod options;
@@ -134,6 +135,8 @@ pub struct ReinforceTuner {
     next: Position,
     /// Why the run has stopped before its last update.
     stopped: Option<String>,
+    /// Loss and number of an adapter that was the best on held-out data, and is kept if the next answers are within their bounds too. It is the one at hand.
+    pending: Option<(f64, u64)>,
 }
 
 impl ReinforceTuner {
@@ -151,7 +154,7 @@ impl ReinforceTuner {
         start: Option<&Adapter>,
     ) -> Result<ReinforceTuner> {
         let mut options = TuneOptions { packing: false, trunk_cache: 0, ..options.clone() }.with_length(model.spec());
-        options.evaluates = held_out.prompts.is_some() || held_out.guard.is_some() || bounded(reinforce);
+        options.evaluates = held_out.prompts.is_some() || held_out.guard.is_some() || reinforce.bounded();
         if let Some(start) = start {
             options.adopt(&start.shape, model.spec())?;
         }
@@ -201,6 +204,7 @@ impl ReinforceTuner {
         &self.machine.plan
     }
 
+            pending: None,
     /// The options, with what was left open filled in.
     #[must_use]
     pub fn options(&self) -> &TuneOptions {
@@ -258,14 +262,14 @@ impl ReinforceTuner {
     /// Whether an evaluation is due after the last update.
     #[must_use]
     pub fn evaluation_due(&self) -> bool {
-        let watched = self.held_out.prompts.is_some() || self.held_out.guard.is_some();
-        watched && self.stopped.is_none() && self.machine.evaluation_due(self.steps_per_epoch())
+        self.watched() && self.stopped.is_none() && self.machine.evaluation_due(self.steps_per_epoch())
     }
 
     /// One update: answers are sampled and scored, unless earlier ones are still good for an iteration. Sampling itself, and everything from the first
     /// pass to the end of the update, allocates nothing; reading prompts, turning tokens into text and most rewards do.
     ///
-    /// Where the policy has left its bounds, nothing is updated, and the run is over: see [`stopped`](Self::stopped).
+    /// Where the policy has left its bounds, nothing is updated, and the run is over: see [`stopped`](Self::stopped). What is returned then is of the answers
+    /// that showed it, and has the number of the update before.
     ///
     /// # Errors
     /// [`Error::Reward`]; [`Error::Diverged`], before the parameters have changed; a data file that has changed.
@@ -284,7 +288,7 @@ impl ReinforceTuner {
         }
         let gathered = self.gather();
         let Gathered { loss, metrics, moves } = self.machine.unless_cancelled(gathered)?;
-        let within = self.within_bounds(&metrics)?;
+        let within = self.within_bounds(metrics.kl())?;
         let norm = match (within, moves) {
             (true, true) => self.machine.apply(settings)?,
             // Answers that are all worth the same say nothing: the optimiser's momentum must not carry the policy on without them.
@@ -295,16 +299,15 @@ impl ReinforceTuner {
         let (tokens, targets) = (self.generation.loaded.tokens(), self.generation.loaded.targets());
         let progress = &mut self.machine.progress;
         progress.seconds += seconds;
-        let step = progress.step + 1;
         if within {
-            progress.step = step;
+            progress.step += 1;
             self.iteration = (self.iteration + 1) % self.reinforce.num_iterations;
             if self.iteration == 0 {
                 progress.position = self.next;
             }
         }
         Ok(StepLog {
-            step,
+            step: self.machine.progress.step,
             loss,
             grad_norm: norm,
             learning_rate: if within { settings.rate } else { 0.0 },
@@ -335,9 +338,15 @@ impl ReinforceTuner {
             self.generation.prompts.push(self.train.get(i as usize)?);
         }
         self.next = next;
+        Ok(())
+        self.pick()?;
         self.sample()?;
         self.score()?;
         self.weigh()
+    }
+
+    /// Reads the next update's prompts.
+    fn pick(&mut self) -> Result<()> {
     }
 
     fn sample(&mut self) -> Result<()> {
@@ -457,31 +466,6 @@ impl ReinforceTuner {
         Ok(Gathered { loss, metrics, moves })
     }
 
-    /// Whether the policy that sampled keeps to its bounds; says so if not. Without held-out data, it is remembered as the last that does.
-    fn within_bounds(&mut self, metrics: &PolicyMetrics) -> Result<bool> {
-        let (options, step) = (&self.reinforce, self.machine.progress.step);
-        let entropy = self.generation.stats.entropy();
-        let left = match (metrics.kl(), entropy) {
-            (Some(kl), _) if options.max_kl > 0.0 && kl > options.max_kl => {
-                Some(format!("the divergence from the reference is {kl:.4} nats a token, above the bound max_kl of {}", options.max_kl))
-            }
-            (_, Some(entropy)) if entropy < options.min_entropy => {
-                Some(format!("the policy's entropy is {entropy:.4} nats a token, below the bound min_entropy of {}", options.min_entropy))
-            }
-            _ => None,
-        };
-        if let Some(reason) = left {
-            let reason = format!("after update {step}, {reason}");
-            tracing::warn!("{reason}; the run stops");
-            self.stopped = Some(reason);
-            return Ok(false);
-        }
-        if bounded(&self.reinforce) && self.held_out.prompts.is_none() && self.held_out.guard.is_none() {
-            self.machine.judge(-(step as f64))?;
-        }
-        Ok(true)
-    }
-
     fn numbers(&self, metrics: &PolicyMetrics) -> Numbers {
         let mut numbers = Numbers::default();
         let stats = &self.generation.stats;
@@ -557,16 +541,6 @@ impl ReinforceTuner {
         self.machine.current()
     }
 
-    /// The adapter to keep: the best on held-out data where there is some; else of a run that has left its bounds the last that was within them, and of
-    /// others the current one.
-    ///
-    /// # Errors
-    /// None that a caller can cause.
-    pub fn adapter(&mut self) -> Result<Adapter> {
-        let watched = self.held_out.prompts.is_some() || self.held_out.guard.is_some();
-        if watched || self.stopped.is_some() { self.machine.adapter() } else { self.machine.current() }
-    }
-
     /// Writes a checkpoint into `folder`; the last good one stays until it is complete.
     ///
     /// # Errors
@@ -574,7 +548,8 @@ impl ReinforceTuner {
     pub fn save(&mut self, folder: &Path) -> Result<PathBuf> {
         let config = self.decisive_options();
         let answers = (self.iteration > 0).then(|| saved::write(self.iteration, &self.generation));
-        self.machine.save_with(folder, &config, answers)
+        let besides = saved::with_pending(answers, self.pending);
+        self.machine.save_with(folder, &config, besides)
     }
 
     /// Goes on from a checkpoint.
@@ -583,15 +558,11 @@ impl ReinforceTuner {
     /// One of another run, by the option that differs; a damaged one.
     pub fn restore(&mut self, saved: Saved) -> Result<()> {
         let config = self.decisive_options();
-        let answers = self.machine.restore_with(saved, &config)?;
+        let besides = self.machine.restore_with(saved, &config)?;
         (self.iteration, self.stopped) = (0, None);
-        if let Some(answers) = answers {
-            let (picked, next) = self.rows.update(self.machine.progress.position);
-            self.next = next;
-            self.generation.prompts.clear();
-            for i in picked {
-                self.generation.prompts.push(self.train.get(i as usize)?);
-            }
+        self.pending = besides.as_ref().and_then(saved::pending);
+        if let Some(answers) = besides.filter(saved::holds_answers) {
+            self.pick()?;
             self.iteration = saved::read(&answers, &mut self.generation).ok_or_else(|| {
                 Error::option(
                     "--resume",
@@ -612,11 +583,6 @@ impl ReinforceTuner {
         }
         value
     }
-}
-
-/// Whether a run may leave its bounds.
-fn bounded(options: &ReinforceOptions) -> bool {
-    options.max_kl > 0.0 || options.min_entropy > 0.0
 }
 
 fn part(list: &[f32], from: usize, n: usize) -> Option<&[f32]> {

@@ -61,13 +61,16 @@ pub struct ReinforceOptions {
     pub reward_clip_range: Option<(f64, f64)>,
     /// Whether answers that were cut off at their longest are left out of the loss.
     pub mask_truncated_completions: bool,
-    /// The run stops where the mean divergence of an update's answers from the reference is larger, in nats a token; 0: never. No adapter of such a run is
-    /// kept whose divergence on held-out prompts is.
+    /// The run stops where the mean divergence of an update's answers from the reference is larger, in nats a token; 0: never. The adapter that is kept is
+    /// the last (or the best on held-out prompts) of those that were measured to be within all bounds; held-out prompts have the same bound.
     pub max_kl: f64,
-    /// The run stops where the mean entropy of the policy at an update's tokens is smaller, in nats; 0: never.
+    /// The run stops where the mean entropy of the policy at an update's tokens is smaller, in nats, since a policy that always says the same has
+    /// nothing left to learn from; 0, the default: never.
     pub min_entropy: f64,
     /// How sampling keeps keys and values; unset: f16.
     pub kv_type: Option<KvType>,
+    /// The run stops where it is larger, since a policy that says anything has forgotten what it knew; 0, the default: never.
+    pub max_entropy: f64,
     /// By what share the guarding data's loss may rise above what it was before the first update; an adapter beyond is not kept.
     pub guard_tolerance: f64,
 }
@@ -101,6 +104,7 @@ impl Default for ReinforceOptions {
             min_entropy: 0.0,
             kv_type: None,
             guard_tolerance: 0.1,
+            max_entropy: 0.0,
         }
     }
 }
@@ -205,7 +209,8 @@ impl ReinforceOptions {
         if !(1..=1024).contains(&self.num_iterations) {
             return Err(Error::option("--num-iterations", "1 to 1024", self.num_iterations));
         }
-        for (name, x) in [("--max-kl", self.max_kl), ("--min-entropy", self.min_entropy), ("--guard-tolerance", self.guard_tolerance)] {
+        let bounds = [("--max-kl", self.max_kl), ("--min-entropy", self.min_entropy), ("--max-entropy", self.max_entropy)];
+        for (name, x) in bounds.into_iter().chain([("--guard-tolerance", self.guard_tolerance)]) {
             if !(0.0..=1e6).contains(&x) {
                 return Err(Error::option(name, "0 or more", x));
             }
@@ -242,6 +247,9 @@ impl ReinforceOptions {
                         ("--reward-clip-range", self.reward_clip_range.is_some()),
                     ],
                 )?;
+        if self.max_entropy > 0.0 && self.max_entropy <= self.min_entropy {
+            return Err(Error::option("--max-entropy", format!("more than --min-entropy {}", self.min_entropy), self.max_entropy));
+        }
             }
             Reinforce::Rloo(m) => {
                 m.beta = self.beta.unwrap_or(m.beta);
@@ -312,3 +320,5 @@ mod tests {
         assert!(said(ReinforceOptions { max_kl: f64::NAN, ..ReinforceOptions::default() }).contains("--max-kl"));
     }
 }
+        let entropies = ReinforceOptions { min_entropy: 2.0, max_entropy: 1.0, ..ReinforceOptions::default() };
+        assert!(said(entropies).contains("--max-entropy: expected more than --min-entropy 2"));

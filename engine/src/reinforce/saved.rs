@@ -29,6 +29,24 @@ fn halves(numbers: impl Iterator<Item = f64>) -> impl Iterator<Item = u32> {
     numbers.flat_map(|x| [(x.to_bits() >> 32) as u32, x.to_bits() as u32])
 }
 
+/// What is saved besides parameters: answers, and the loss and number of an adapter that waits to be kept.
+pub(super) fn with_pending(answers: Option<Value>, pending: Option<(f64, u64)>) -> Option<Value> {
+    let mut besides = answers.unwrap_or_else(|| json!({}));
+    if let (Some(map), Some((loss, step))) = (besides.as_object_mut(), pending) {
+        map.insert("pending".into(), json!([hex(halves([loss].into_iter())), step]));
+    }
+    besides.as_object().is_some_and(|map| !map.is_empty()).then_some(besides)
+}
+
+pub(super) fn pending(besides: &Value) -> Option<(f64, u64)> {
+    let pending = besides.get("pending")?;
+    Some((*doubles(pending[0].as_str()?)?.first()?, pending[1].as_u64()?))
+}
+
+pub(super) fn holds_answers(besides: &Value) -> bool {
+    besides.get("iteration").is_some()
+}
+
 pub(super) fn write(iteration: usize, g: &Generation) -> Value {
     let answers: Vec<Value> = g
         .completions

@@ -216,25 +216,30 @@ impl Machine {
     /// Remembers the adapter if this held-out loss is the smallest so far.
     pub(crate) fn judge(&mut self, loss: f64) -> Result<()> {
         if self.progress.best.is_none_or(|(best, _)| loss < best) {
-            self.progress.best = Some((loss, self.progress.step));
             self.progress.worse = 0;
-            self.trainer.read_params(&mut self.best)?;
+            self.remember(loss)?;
         } else {
             self.progress.worse += 1;
         }
         Ok(())
     }
 
+    /// Remembers the adapter as the one to keep.
+    pub(crate) fn remember(&mut self, loss: f64) -> Result<()> {
+        self.progress.best = Some((loss, self.progress.step));
+        Ok(self.trainer.read_params(&mut self.best)?)
+    }
+
     /// The adapter as it is after the last update.
     pub(crate) fn current(&mut self) -> Result<Adapter> {
         self.trainer.read_params(&mut self.copy)?;
-        self.adapter_of(self.copy.clone())
+        self.adapter_of(self.copy.clone(), self.progress.step)
     }
 
     /// The adapter to keep: the best on held-out data where there is some, else the current one.
     pub(crate) fn adapter(&mut self) -> Result<Adapter> {
-        if self.progress.best.is_some() {
-            return self.adapter_of(self.best.clone());
+        if let Some((_, step)) = self.progress.best {
+            return self.adapter_of(self.best.clone(), step);
         }
         self.current()
     }
@@ -242,7 +247,7 @@ impl Machine {
     fn adapter_of(&self, mut params: Vec<f32>) -> Result<Adapter> {
         let layout = &self.trainer.layout().lora;
         let head = params.split_off(layout.len().min(params.len()));
-        let adapter = Adapter::new(&self.model.base()?, layout.shape, params, Info::tuned(self.progress.step))?;
+        let adapter = Adapter::new(&self.model.base()?, layout.shape, params, Info::tuned(step))?;
         Ok(if head.is_empty() { adapter } else { adapter.with_score_head(head)? })
     }
 
