@@ -85,6 +85,9 @@ fn mistakes_are_named() {
     home.fails(2, &format!("{prefer} --data pairs.jsonl --method ppo"), &["ppo", "dpo"]);
     home.fails(2, &format!("{prefer} --data pairs.jsonl --method dpo --simpo-gamma 1"), &["--simpo-gamma", "simpo"]);
     home.fails(2, &format!("{prefer} --data pairs.jsonl --beta 0"), &["beta"]);
+    home.fails(2, &format!("{prefer} --data pairs.jsonl --max-kl 1"), &["--max-kl", "--eval-split"]);
+    let nothing = "--method kto --desirable-weight 0 --undesirable-weight 0";
+    home.fails(2, &format!("{prefer} --data ratings.jsonl {nothing}"), &["desirable_weight", "nothing is learnt"]);
     home.fails(1, &format!("{prefer} --data ratings.jsonl --method dpo"), &["--data", "pairs"]);
     home.fails(1, &format!("{prefer} --data chat.jsonl"), &["--data", "pairs"]);
     let ran = home.fails(1, &format!("{prefer} --force --data pairs.jsonl --budget 1000 --json"), &["would do"]);
@@ -159,7 +162,9 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     child.wait().unwrap();
     assert!(home.path("run/reference.cache").exists());
     let done = count_lines(&home.path("run/log.jsonl"));
-    let said = home.fails(2, "prefer --resume --out run --beta 0.7 --learning-rate 5e-5", &["--beta its default, found 0.7", "--init-adapter"]).stderr;
+    let said = home
+        .fails(2, "prefer --resume --out run --beta 0.7 --learning-rate 5e-5", &["--beta its default, found 0.7", "--init-adapter"])
+        .stderr;
     assert!(said.contains("--learning-rate 0.001, found 0.00005"), "both options, as they are given: {said}");
     assert!(!said.contains('{') && !said.contains("--method") && !said.contains("--epochs"), "and no other: {said}");
     let mut child = home.start_until(&format!("{run} --out run --resume"), "run/log.jsonl", done + 3);
@@ -200,4 +205,24 @@ fn the_end_says_what_was_learnt_what_was_unlearnt_and_how_to_go_back() {
     // Where nothing is held out, a person is told what is not known.
     let out = home.ok("prefer --model tiny.gguf --data pairs.jsonl --out blind --steps 1");
     assert!(out.contains("--eval-split") && out.contains("--guard-data"), "{out}");
+}
+
+#[test]
+fn a_run_that_moves_too_far_from_its_reference_stops_keeps_the_best_within_and_says_so() {
+    let home = home();
+    let prefer = "prefer --model tiny.gguf --data pairs.jsonl --epochs 3 --batch-size 2 --gradient-accumulation 1 --eval-split 0.25 --eval-every 1 \
+                  --learning-rate 3e-2 --samples 0";
+    home.ok(&format!("{prefer} --out free"));
+    let kl: Vec<f64> = log(&home, "free").iter().filter_map(|line| line["eval_kl"].as_f64()).collect();
+    assert!(kl.len() > 4 && kl[0] == 0.0, "{kl:?}");
+    let report = String::from_utf8(home.read("free/report.html")).unwrap();
+    assert!(report.contains("Divergence from the reference"), "the report draws it");
+    let bound = kl.iter().copied().fold(0.0, f64::max) / 2.0;
+    let broken = kl.iter().position(|&kl| kl > bound).unwrap();
+    let stopped = home.json(&format!("{prefer} --max-kl {bound} --out run"));
+    let why = stopped["stopped"].as_str().unwrap();
+    assert!(why.contains(&format!("after update {broken} the divergence")) && why.contains("kept: the adapter "), "{why}");
+    assert!(stopped["kept_step"].as_u64() < Some(broken as u64) && stopped["kept"]["eval_kl"].as_f64() <= Some(bound), "{stopped}");
+    assert_eq!(log(&home, "run").last().unwrap()["stopped"], stopped["stopped"]);
+    home.fails(1, "prefer --resume --out run", &["ended at a bound", "raise --max-kl", "--init-adapter run"]);
 }

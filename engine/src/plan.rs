@@ -170,7 +170,7 @@ pub fn for_reward(model: &Model, options: &TuneOptions) -> Result<Plan> {
     let options = TuneOptions { packing: false, trunk_cache: 0, score_head: true, ..options.clone() }.with_length(model.spec());
     let longest = options.max_length;
     let sizes = crate::prefer::Sizes { longest, group: 2 * longest, members: 2 };
-    Ok(prefer(model, &options, &Needs { sizes, references: 0, foreign: false })?.plan)
+    Ok(prefer(model, &options, &Needs { sizes, references: 0, tokens: 0, foreign: false })?.plan)
 }
 
 pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<plan::DecodeLayout>> {
@@ -298,7 +298,10 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
         let count = needs.micro_batches(options, r.tokens);
         g.host("batch", &[if needs.foreign { 2 } else { 1 }, count, 7, r.tokens], "u32", 4);
         if needs.references > 0 {
-            g.host("reference", &[needs.references], "f64", 8);
+            g.host("reference", &[2, needs.references], "f64", 8);
+        }
+        if needs.tokens > 0 {
+            g.host("reference.tokens", &[2, needs.tokens], "f64", 8);
         }
     })
 }

@@ -392,3 +392,116 @@ fn unknown_ids_are_left_out() {
     let said = refused(r#"{"prompt_ids": [1], "chosen_ids": [99999], "rejected_ids": [2]}"#, "dpo");
     assert!(said.contains("99999"), "{said}");
 }
+
+const IDS: &str = r#"{"prompt_ids": [1, 5, 6, 7], "chosen_ids": [8, 9], "rejected_ids": [10, 11, 12]}
+{"prompt_ids": [1, 20, 21], "chosen_ids": [22, 23, 24], "rejected_ids": [25]}
+{"prompt_ids": [1, 30], "chosen_ids": [31], "rejected_ids": [32, 33]}
+"#;
+
+/// The log-probability of every answer's tokens, as supervised examples have them.
+fn logprobs(adapter: Option<&attune::adapter::Adapter>) -> Vec<f32> {
+    let mut lines = String::new();
+    for line in IDS.lines() {
+        let pair: serde_json::Value = serde_json::from_str(line).unwrap();
+        for answer in ["chosen_ids", "rejected_ids"] {
+            let list = |name: &str| pair[name].as_array().unwrap().clone();
+            let labels: Vec<_> = list("prompt_ids").iter().map(|_| serde_json::json!(-100)).chain(list(answer)).collect();
+            let ids = [list("prompt_ids"), list(answer)].concat();
+            lines += &format!("{}\n", serde_json::json!({ "input_ids": ids, "labels": labels }));
+        }
+    }
+    let data = Arc::new(Dataset::from_bytes(lines.into_bytes()).unwrap());
+    let examples = Examples::prepare(&model(), data, 64, MaskOptions::default(), |_| true, |_| {}).unwrap();
+    let mut scorer = attune::tuner::Scorer::new(&model(), adapter, &options()).unwrap();
+    let mut all = Vec::new();
+    let said = scorer.score(&examples, |_, _, logprobs| {
+        all.extend_from_slice(logprobs);
+        Ok(())
+    });
+    said.unwrap();
+    all
+}
+
+fn watched(prefer: &PreferOptions, options: &TuneOptions) -> PreferenceTuner {
+    let held_out = HeldOut { preferences: Some(prepared(IDS, prefer, 64).unwrap()), guard: None };
+    let lines = if prefer.method == "kto" { RATINGS } else { PAIRS };
+    PreferenceTuner::new(&model(), prepared(lines, prefer, 64).unwrap(), held_out, options, prefer, None).unwrap()
+}
+
+#[test]
+fn the_divergence_from_the_reference_is_measured_on_held_out_answers_by_every_method() {
+    let reference = logprobs(None);
+    for method in ["dpo", "kto", "orpo", "simpo", "cpo", "sft"] {
+        let prefer = PreferOptions { share_prompts: method != "dpo", ..PreferOptions::new(method) };
+        let mut tuner = watched(&prefer, &TuneOptions { learning_rate: 2e-2, steps: Some(4), ..options() });
+        let kl = |tuner: &mut PreferenceTuner| tuner.evaluate().unwrap().unwrap().preference.kl.unwrap();
+        assert!(kl(&mut tuner).abs() < 1e-9, "{method}: a fresh adapter is the reference itself");
+        while !tuner.is_done() {
+            tuner.step().unwrap();
+        }
+        let policy = logprobs(Some(&tuner.current().unwrap()));
+        let k3 = |(&p, &r): (&f32, &f32)| (f64::from(r) - f64::from(p)).exp() - (f64::from(r) - f64::from(p)) - 1.0;
+        let by_hand = policy.iter().zip(&reference).map(k3).sum::<f64>() / policy.len() as f64;
+        let said = kl(&mut tuner);
+        assert!(by_hand > 1e-3 && (said - by_hand).abs() < 1e-3 * by_hand.max(0.1), "{method}: {said}, {by_hand} by hand");
+    }
+}
+
+#[test]
+fn a_run_whose_divergence_leaves_its_bound_stops_and_keeps_the_best_within() {
+    let free = TuneOptions { learning_rate: 2e-2, steps: Some(12), eval_every: 1, ..options() };
+    let run = |prefer: &PreferOptions| {
+        let mut tuner = watched(prefer, &free);
+        let mut kl = vec![tuner.evaluate().unwrap().unwrap().preference.kl.unwrap()];
+        let mut all = vec![bits(&mut tuner)];
+        while !tuner.is_done() {
+            tuner.step().unwrap();
+            all.push(bits(&mut tuner));
+            kl.push(tuner.evaluate().unwrap().unwrap().preference.kl.unwrap());
+        }
+        (tuner, kl, all)
+    };
+    for method in ["dpo", "simpo"] {
+        let (tuner, kl, _) = run(&PreferOptions::new(method));
+        assert!(tuner.stopped().is_none() && kl.len() == 13, "without a bound it goes on");
+        let bound = kl.iter().copied().fold(0.0, f64::max) / 2.0;
+        let (mut tuner, short, all) = run(&PreferOptions { max_kl: bound, ..PreferOptions::new(method) });
+        let broken = kl.iter().position(|&kl| kl > bound).unwrap();
+        assert_eq!(short, kl[..=broken]);
+        let said = tuner.stopped().unwrap().to_owned();
+        assert!(said.starts_with(&format!("after update {broken} ")) && said.contains("--max-kl"), "{said}");
+        assert!(tuner.is_done() && tuner.kept() < broken as u64 && kl[tuner.kept() as usize] <= bound);
+        let kept: Vec<u32> = tuner.adapter().unwrap().params.iter().map(|p| p.to_bits()).collect();
+        assert!(kept == all[tuner.kept() as usize]);
+        // A run that is left there has stopped when it is taken up again.
+        let folder = tempfile::tempdir().unwrap();
+        tuner.save(folder.path()).unwrap();
+        let mut again = watched(&PreferOptions { max_kl: bound, ..PreferOptions::new(method) }, &free);
+        again.restore(attune::checkpoint::load_latest(folder.path()).unwrap().unwrap()).unwrap();
+        assert_eq!(again.stopped(), Some(said.as_str()));
+    }
+    let unseen = PreferOptions { max_kl: 1.0, ..PreferOptions::default() };
+    let said =
+        PreferenceTuner::new(&model(), prepared(PAIRS, &unseen, 64).unwrap(), HeldOut::default(), &free, &unseen, None).err().unwrap();
+    assert!(said.to_string().contains("--max-kl") && said.to_string().contains("--eval-split"), "{said}");
+}
+
+#[test]
+fn the_divergence_starts_from_the_adapter_that_tuning_starts_from_or_from_the_base() {
+    let first = TuneOptions { learning_rate: 2e-2, steps: Some(4), ..options() };
+    let mut tuner = watched(&PreferOptions::default(), &first);
+    while !tuner.is_done() {
+        tuner.step().unwrap();
+    }
+    let start = tuner.current().unwrap();
+    for method in ["dpo", "simpo"] {
+        let kl = |reference| {
+            let prefer = PreferOptions { reference, ..PreferOptions::new(method) };
+            let held_out = HeldOut { preferences: Some(prepared(IDS, &prefer, 64).unwrap()), guard: None };
+            let train = prepared(PAIRS, &prefer, 64).unwrap();
+            let mut tuner = PreferenceTuner::new(&model(), train, held_out, &first, &prefer, Some(&start)).unwrap();
+            tuner.evaluate().unwrap().unwrap().preference.kl.unwrap()
+        };
+        assert!(kl(attune::prefer::Reference::Init).abs() < 1e-9 && kl(attune::prefer::Reference::Base) > 1e-3, "{method}");
+    }
+}

@@ -60,6 +60,10 @@ pub(crate) struct Prefer {
     /// Compute a prompt anew for each of its answers; the gradients are the same
     #[arg(long, help_heading = "Preferences")]
     no_share_prompts: bool,
+    /// Stop where the divergence from the reference on held-out answers is larger, in nats a token (the mean of k3), and keep the best adapter within;
+    /// 0: never [default: 0]
+    #[arg(long, value_name = "NATS", help_heading = "Watching")]
+    max_kl: Option<f64>,
     /// Supervised examples of what the model can do and must not lose: their loss is watched
     #[arg(long, value_name = "FILE", help_heading = "Watching")]
     guard_data: Option<PathBuf>,
@@ -103,6 +107,7 @@ impl Prefer {
         Asked {
             guard: None,
             tolerance: self.guard_tolerance,
+            max_kl: self.max_kl,
             method: self.method.clone(),
             reference: self.reference.map(Into::into),
             apart: self.no_share_prompts,
@@ -128,6 +133,7 @@ impl Prefer {
 struct Asked {
     guard: Option<PathBuf>,
     tolerance: Option<f64>,
+    max_kl: Option<f64>,
     method: Option<String>,
     reference: Option<Reference>,
     apart: bool,
@@ -164,6 +170,7 @@ impl Asked {
         }
         to.reference = self.reference.unwrap_or(to.reference);
         to.share_prompts &= !self.apart;
+        to.max_kl = self.max_kl.unwrap_or(to.max_kl);
         to.guard_tolerance = self.tolerance.unwrap_or(to.guard_tolerance);
         set(&mut config.guard_data, &self.guard);
         Ok(())

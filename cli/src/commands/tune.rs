@@ -417,7 +417,8 @@ impl<'a> Watch<'a> {
                 self.out.note(format!("after update {}: held-out reward {reward:.4}{kl}{length}{guard}", eval.step));
                 return;
             }
-            self.out.note(format!("after update {}: held-out loss {:.4}, {said}{guard}", eval.step, eval.eval_loss));
+            let kl = eval.preference.kl.map_or_else(String::new, |kl| format!(", kl {kl:.4}"));
+            self.out.note(format!("after update {}: held-out loss {:.4}, {said}{kl}{guard}", eval.step, eval.eval_loss));
         }
     }
 }

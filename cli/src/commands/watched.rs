@@ -105,7 +105,7 @@ impl<'a> Watched<'a> {
             entries.push(("guarding loss", text));
         }
         if self.preferences && self.outcome.finished {
-            let learnt = "--eval-split 0.1 measures what is learnt";
+            let learnt = "--eval-split 0.1 measures what is learnt and how far the model has moved (kl)";
             match &self.outcome.eval {
                 None => entries.push(("held-out", format!("nothing was: {learnt}, --guard-data FILE what is unlearnt"))),
                 Some(eval) if eval.eval_loss.is_nan() => entries.push(("held-out", format!("no preferences were: {learnt}"))),

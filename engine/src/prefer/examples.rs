@@ -303,6 +303,11 @@ impl PreferenceExamples {
         self.purpose.scores
     }
 
+    /// Tokens of all examples: at least as many as their answers have.
+    pub(crate) fn all_tokens(&self) -> usize {
+        (0..self.len()).map(|i| self.tokens(i)).sum()
+    }
+
     /// Whether answers to one prompt share it.
     pub(crate) fn share(&self) -> bool {
         self.share

@@ -75,10 +75,16 @@ impl Judge {
 
     /// Takes in what a pass over the set's next micro-batch said.
     pub(super) fn gather(&mut self, micro: &MicroBatch, logprobs: &[f32]) {
+        self.gather_each(micro, logprobs, &mut |_| {});
+    }
+
+    /// The same; `each` hears of every answer's tokens.
+    pub(super) fn gather_each(&mut self, micro: &MicroBatch, logprobs: &[f32], each: &mut dyn FnMut(&[f32])) {
         let mut from = 0;
         for &end in micro.ends() {
             let own = self.prompts.get(self.scored.len()).copied().unwrap_or(0);
             let (prompt, answer) = logprobs.get(from..end).unwrap_or_default().split_at(own.min(end - from));
+            each(answer);
             let prompt = Answer::new(prompt, 0.0);
             self.scored.push(Scored { answer: Answer::new(answer, 0.0), prompt: Prompt { sum: prompt.sum, tokens: prompt.tokens } });
             from = end;

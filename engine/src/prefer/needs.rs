@@ -11,6 +11,8 @@ pub(crate) struct Needs {
     pub(crate) sizes: Sizes,
     /// Sums of the reference that are kept in memory.
     pub(crate) references: usize,
+    /// Log-probabilities of held-out tokens that are kept beside them.
+    pub(crate) tokens: usize,
     /// Whether each update has mismatched answers too.
     pub(crate) foreign: bool,
 }

@@ -61,6 +61,9 @@ pub struct PreferOptions {
     pub discopop_tau: Option<f64>,
     /// Answers to one prompt share its forward and backward pass; both ways give the same gradients.
     pub share_prompts: bool,
+    /// The run stops where the mean divergence of the policy from its reference on held-out answers is larger, in nats a token, and keeps the best adapter
+    /// within; 0, the default: never. The estimate is k3 (Schulman 2020), and needs held-out preferences.
+    pub max_kl: f64,
     /// By what share the guarding data's loss may rise above what it was before the first update; an adapter beyond is not kept.
     pub guard_tolerance: f64,
 }
@@ -82,6 +85,7 @@ impl Default for PreferOptions {
             f_alpha_divergence_coef: None,
             discopop_tau: None,
             share_prompts: true,
+            max_kl: 0.0,
             guard_tolerance: 0.1,
         }
     }
@@ -111,6 +115,9 @@ impl PreferOptions {
     pub fn method(&self) -> Result<Method> {
         if !(0.0..=1e6).contains(&self.guard_tolerance) {
             return Err(Error::option("--guard-tolerance", "0 or more", self.guard_tolerance));
+        }
+        if !(0.0..=1e6).contains(&self.max_kl) {
+            return Err(Error::option("--max-kl", "0 or more", self.max_kl));
         }
         let mut method: Method = named("--method", &self.method)?;
         self.set_losses(&mut method)?;

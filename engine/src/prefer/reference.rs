@@ -1,7 +1,7 @@
-//! The reference's log-probabilities: a sum an answer, computed once, kept in the run folder and used by every epoch.
+//! The reference's log-probabilities: a sum an answer, and of held-out answers each token's, computed once, kept in the run folder and used by every epoch.
 //!
 //! ```text
-//! "ATTUNE REFER 1\n\0" | identity: 32 bytes | sums: u64 | f64 each, little-endian | CRC-32 of all before it: u32
+//! "ATTUNE REFER 2\n\0" | identity: 32 bytes | numbers: u64 | f64 each, little-endian | CRC-32 of all before it: u32
 //! ```
 //!
 //! The identity names all that the sums depend on: the base's tensors, the reference's adapter, the tokens of all examples, how products are
@@ -18,6 +18,7 @@ use crate::files::replace;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Log-probabilities of the reference: a sum an answer.
@@ -36,6 +37,8 @@ pub(super) struct Side {
     first: Vec<u32>,
     /// Of KTO's mismatched answers, one an example.
     mismatched: Vec<f64>,
+    /// Of held-out answers, of each token: what the divergence is measured from.
+    pub(super) tokens: Vec<f32>,
 }
 
 impl Side {
@@ -61,7 +64,7 @@ impl Side {
 impl PreferenceTuner {
     /// Computes the reference's log-probabilities of all answers, or reads them from `path` where they are kept; a file that is damaged or of other
     /// answers is computed again. To be called before the first update; [`step`](Self::step) does it without a file where it was not. `progress` hears
-    /// how many examples of how many are done. Does nothing for methods without a reference.
+    /// how many examples of how many are done. Methods without a reference have one of held-out answers alone, from which the divergence is measured.
     ///
     /// # Errors
     /// What the file system says; a data file that has changed.
@@ -72,27 +75,31 @@ impl PreferenceTuner {
         let eval = self.held_out.preferences.as_ref();
         let sides = [Some(&self.train), eval];
         let mut references = References { train: Side::new(&self.train), eval: eval.map_or_else(Side::default, Side::new) };
-        if !self.method.uses_reference() {
+        let (used, foreign) = (self.method.uses_reference(), divergence(&self.method));
+        if !used && eval.is_none() {
             self.references = Some(references);
             return Ok(());
         }
-        let foreign = divergence(&self.method);
-        let counts =
-            sides.map(|side| side.map_or((0, 0), |e| ((0..e.len()).map(|i| e.members(i)).sum(), if foreign { e.len() } else { 0 })));
-        let total: usize = counts.iter().map(|(own, other): &(usize, usize)| own + other).sum();
+        let count = |e: &PreferenceExamples| {
+            let own = if used { (0..e.len()).map(|i| e.members(i)).sum() } else { 0 };
+            (own, if foreign { e.len() } else { 0 })
+        };
+        let counts: [(usize, usize); 2] = sides.map(|side| side.map_or((0, 0), count));
+        let sums: usize = counts.iter().map(|(own, other)| own + other).sum();
+        let most = sums + eval.map_or(0, PreferenceExamples::all_tokens);
         let identity = self.reference_identity()?;
-        let kept = path.and_then(|path| load(path, &identity, total));
-        let sums = match kept {
-            Some(sums) => sums,
+        let kept = path.and_then(|path| load(path, &identity, sums..=most));
+        let all = match kept {
+            Some(all) => all,
             None => {
-                let sums = self.score_reference(&mut progress)?;
+                let all = self.score_reference(sums, &mut progress)?;
                 if let Some(path) = path {
-                    save(path, &identity, &sums)?;
+                    save(path, &identity, &all)?;
                 }
-                sums
+                all
             }
         };
-        let mut rest = sums.as_slice();
+        let mut rest = all.as_slice();
         for (side, (own, other)) in [&mut references.train, &mut references.eval].into_iter().zip(counts) {
             for (place, n) in [(&mut side.own, own), (&mut side.mismatched, other)] {
                 let (now, later) = rest.split_at(n.min(rest.len()));
@@ -100,42 +107,54 @@ impl PreferenceTuner {
                 rest = later;
             }
         }
+        references.eval.tokens = rest.iter().map(|&logprob| logprob as f32).collect();
         self.references = Some(references);
         Ok(())
     }
 
-    /// Sums in the order of the file: members of the training data, its mismatched answers, the same of held-out data.
-    fn score_reference(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
-        let mut sums = Vec::new();
+    /// In the order of the file: sums of the training data's members, of its mismatched answers, the same of held-out data, and then the tokens of
+    /// held-out answers.
+    fn score_reference(&mut self, sums: usize, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
+        let (mut all, mut tokens) = (Vec::with_capacity(sums), Vec::new());
         let eval = self.held_out.preferences.as_ref();
-        let total = self.train.len() + eval.map_or(0, PreferenceExamples::len);
+        let (used, foreign) = (self.method.uses_reference(), divergence(&self.method));
+        let train = Some(&self.train).filter(|_| used);
+        let total = [train, eval].into_iter().flatten().map(PreferenceExamples::len).sum();
         let scale = |reference| if reference == Reference::Base { 0.0 } else { 1.0 };
         self.machine.trainer.scale_adapter(scale(self.prefer.reference));
         let mut done = 0;
-        let mut all = || -> Result<()> {
-            for examples in [Some(&self.train), eval].into_iter().flatten() {
-                let before = done;
-                for foreign in [false, true] {
-                    if foreign && !divergence(&self.method) {
-                        continue;
-                    }
-                    let scan = Scan { examples, foreign };
-                    scan.run(&mut self.machine, &mut self.loaded, &mut self.judge, &mut |groups, judge| {
-                        sums.extend(judge.sums());
-                        if !foreign {
-                            done += groups.len();
-                            progress(done, total);
-                        }
-                        Ok(())
-                    })?;
+        let mut score = |examples, foreign, held_out| {
+            let scan = Scan { examples, foreign };
+            let mut hear = |answer: &[f32]| {
+                if held_out {
+                    tokens.extend(answer.iter().map(|&logprob| f64::from(logprob)));
                 }
-                done = before + examples.len();
+            };
+            scan.run(&mut self.machine, &mut self.loaded, &mut self.judge, &mut hear, &mut |groups, judge| {
+                if used {
+                    all.extend(judge.sums());
+                }
+                if !foreign {
+                    done += groups.len();
+                    progress(done, total);
+                }
+                Ok(())
+            })
+        };
+        let mut both = || -> Result<()> {
+            for (examples, held_out) in [(train, false), (eval, true)] {
+                let Some(examples) = examples else { continue };
+                score(examples, false, held_out)?;
+                if foreign {
+                    score(examples, true, false)?;
+                }
             }
             Ok(())
         };
-        let result = all();
+        let result = both();
         self.machine.trainer.scale_adapter(1.0);
-        result.map(|()| sums)
+        all.append(&mut tokens);
+        result.map(|()| all)
     }
 
     /// All that the reference's numbers depend on.
@@ -146,7 +165,7 @@ impl PreferenceTuner {
         hash.update(if self.prefer.reference == Reference::Base { [0; 32] } else { self.started });
         hash.update(self.train.identity());
         hash.update(self.held_out.preferences.as_ref().map_or([0; 32], PreferenceExamples::identity));
-        hash.update([u8::from(divergence(&self.method)), u8::from(self.train.share())]);
+        hash.update([u8::from(divergence(&self.method)), u8::from(self.train.share()), u8::from(self.method.uses_reference())]);
         hash.update((self.machine.capacity() as u64).to_le_bytes());
         hash.update(self.machine.arithmetic());
         Ok(hash.finalize().into())
@@ -162,13 +181,15 @@ pub(super) fn digest(start: Option<&Adapter>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-const MAGIC: [u8; 16] = *b"ATTUNE REFER 1\n\0";
+const MAGIC: [u8; 16] = *b"ATTUNE REFER 2\n\0";
 const HEAD: usize = 16 + 32 + 8;
 
-/// Reads the file; `None` where there is none for this identity and number of sums.
-fn load(path: &Path, identity: &[u8; 32], count: usize) -> Option<Vec<f64>> {
+/// Reads the file; `None` where there is none for this identity, with as many numbers as there may be.
+fn load(path: &Path, identity: &[u8; 32], counts: RangeInclusive<usize>) -> Option<Vec<f64>> {
     // The file is as long as what is asked for, or it is not read at all.
-    if fs::metadata(path).ok()?.len() != (HEAD + 8 * count + 4) as u64 {
+    let length = usize::try_from(fs::metadata(path).ok()?.len()).ok()?;
+    let count = length.checked_sub(HEAD + 4)? / 8;
+    if length != HEAD + 8 * count + 4 || !counts.contains(&count) {
         return None;
     }
     let bytes = fs::read(path).ok()?;
@@ -207,18 +228,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference.cache");
         let (identity, sums) = ([7; 32], [-1.5, f64::MIN_POSITIVE, -1e300]);
-        assert_eq!(load(&path, &identity, 3), None);
+        assert_eq!(load(&path, &identity, 3..=3), None);
         save(&path, &identity, &sums).unwrap();
-        assert_eq!(load(&path, &identity, 3).unwrap(), sums);
-        assert_eq!((load(&path, &[8; 32], 3), load(&path, &identity, 2)), (None, None));
+        assert_eq!(load(&path, &identity, 3..=3).unwrap(), sums);
+        assert_eq!(load(&path, &identity, 1..=9).unwrap(), sums);
+        assert_eq!((load(&path, &[8; 32], 3..=3), load(&path, &identity, 2..=2)), (None, None));
         let whole = fs::read(&path).unwrap();
         for i in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[i] ^= 1;
             fs::write(&path, &bytes).unwrap();
-            assert_eq!(load(&path, &identity, 3), None, "byte {i}");
+            assert_eq!(load(&path, &identity, 3..=3), None, "byte {i}");
             fs::write(&path, &whole[..i]).unwrap();
-            assert_eq!(load(&path, &identity, 3), None, "cut at {i}");
+            assert_eq!(load(&path, &identity, 3..=3), None, "cut at {i}");
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct PreferenceTuner {
     pub(super) references: Option<References>,
     /// What the reference's adapter is.
     pub(super) started: [u8; 32],
+    /// Why the run has stopped before its last update.
+    pub(super) stopped: Option<String>,
     pub(super) underway: Option<Underway>,
     pub(super) pace: Pace,
 }
@@ -115,13 +117,22 @@ impl PreferenceTuner {
             options.adopt(&start.shape, model.spec())?;
         }
         let eval = held_out.preferences.as_ref();
+        if prefer.max_kl > 0.0 && eval.is_none() {
+            let expected = "held-out preferences with it, on which the divergence is measured: --eval-data or --eval-split";
+            return Err(Error::option("--max-kl", expected, prefer.max_kl));
+        }
         let mut sizes = train.sizes().max(eval.map_or(Sizes::default(), PreferenceExamples::sizes));
         if let Some(guard) = &held_out.guard {
             let longest = (0..guard.len()).map(|i| guard.length(i)).max().unwrap_or(0);
             sizes = sizes.max(Sizes { longest, group: longest, members: 1 });
         }
         let references = [Some(&train), eval].into_iter().flatten().map(|e| (0..e.len()).map(|i| e.members(i) + 1).sum::<usize>()).sum();
-        let needs = Needs { sizes, references: if method.uses_reference() { references } else { 0 }, foreign: divergence(&method) };
+        let needs = Needs {
+            sizes,
+            references: if method.uses_reference() { references } else { 0 },
+            tokens: eval.map_or(0, PreferenceExamples::all_tokens),
+            foreign: divergence(&method),
+        };
         let planned = plan::prefer(model, &options, &needs)?;
         let capacity = planned.layout.request.tokens;
         let count = needs.micro_batches(&options, capacity);
@@ -140,6 +151,7 @@ impl PreferenceTuner {
             judge: Judge::new(method),
             references: None,
             started: digest(start),
+            stopped: None,
             underway: None,
             pace: Pace::default(),
         })
@@ -193,10 +205,24 @@ impl PreferenceTuner {
         self.machine.total_steps(self.steps_per_epoch())
     }
 
-    /// Whether all updates are done, or evaluations have not become better for too long.
+    /// Whether all updates are done, or the run has stopped, or evaluations have not become better for too long.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.machine.is_done(self.steps_per_epoch())
+        self.stopped.is_some() || self.machine.is_done(self.steps_per_epoch())
+    }
+
+    /// Why the run has stopped before its last update: the divergence from the reference on held-out answers was above
+    /// [`max_kl`](PreferOptions::max_kl).
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// After how many updates the adapter to keep is as it is.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        let progress = &self.machine.progress;
+        progress.best.map_or(if self.stopped.is_some() { 0 } else { progress.step }, |(_, step)| step)
     }
 
     /// Whether an evaluation is due after the last update.
@@ -422,12 +448,13 @@ impl PreferenceTuner {
         self.machine.current()
     }
 
-    /// The adapter to keep: the best on held-out data where there is some, else the current one.
+    /// The adapter to keep: the best on held-out data where there is some (of a run that has stopped, if none was within the bound, what tuning started
+    /// from), else the current one.
     ///
     /// # Errors
     /// None that a caller can cause.
     pub fn adapter(&mut self) -> Result<Adapter> {
-        self.machine.adapter()
+        if self.stopped.is_some() { self.machine.best_or_start() } else { self.machine.adapter() }
     }
 
     /// Writes a checkpoint into `folder`; the last good one stays until it is complete.
@@ -436,7 +463,8 @@ impl PreferenceTuner {
     /// What the file system says.
     pub fn save(&mut self, folder: &Path) -> Result<PathBuf> {
         let config = self.decisive_options();
-        self.machine.save(folder, &config)
+        let stopped = self.stopped.as_ref().map(|reason| serde_json::json!({ "stopped": reason }));
+        self.machine.save_with(folder, &config, stopped)
     }
 
     /// Goes on from a checkpoint.
@@ -448,7 +476,9 @@ impl PreferenceTuner {
         self.prepare_reference(None, |_, _| {})?;
         self.abandon()?;
         let config = self.decisive_options();
-        self.machine.restore(saved, &config)
+        let besides = self.machine.restore_with(saved, &config)?;
+        self.stopped = besides.and_then(|besides| Some(besides.get("stopped")?.as_str()?.to_owned()));
+        Ok(())
     }
 
     fn decisive_options(&self) -> Value {

@@ -41,6 +41,7 @@ pub(super) const KNOWN: [Known; 22] = [
     known(&["reward"], "Mean reward"),
     known(&["guard_loss"], "Guarding loss: what must not be unlearnt"),
     known(&["kl"], "Divergence from the reference (KL), nats"),
+    known(&["kto_kl"], "What KTO weighs answers against (z), nats"),
     both(&["rewards/chosen", "rewards/rejected"], "Implicit rewards"),
     known(&["rewards/margins"], "Margin between the rewards"),
     both(&["chosen_reward", "rejected_reward"], "Mean scores of better and worse answers"),

@@ -57,5 +57,5 @@ impl RewardEvaluation {
 
 /// What a plan takes into account: no reference, nothing mismatched.
 fn needs(sizes: Sizes) -> Needs {
-    Needs { sizes, references: 0, foreign: false }
+    Needs { sizes, references: 0, tokens: 0, foreign: false }
 }

@@ -151,7 +151,8 @@ numbers! {
         chosen_logps = "eval_logps/chosen",
         /// Log-probabilities of rejected answers, in nats.
         rejected_logps = "eval_logps/rejected",
-        /// KTO's estimate of the divergence from the reference.
+        /// The divergence from the reference: the mean over tokens of the estimate k3 (Schulman 2020). Of preferences on held-out answers, which the policy
+        /// did not sample; of reinforcement on its own, greedy ones.
         kl = "eval_kl",
         /// Cross-entropy of the guarding data: what the model could do before and must not lose.
         guard_loss = "eval_guard_loss",
@@ -184,7 +185,7 @@ impl From<&Metrics> for EvalPreferenceLog {
             margin: metrics.margin(),
             chosen_logps: metrics.chosen_logps.value(),
             rejected_logps: metrics.rejected_logps.value(),
-            kl: metrics.kl.value(),
+            kl: None,
             guard_loss: None,
         }
     }

@@ -244,7 +244,12 @@ impl Machine {
         self.current()
     }
 
-    fn adapter_of(&self, mut params: Vec<f32>) -> Result<Adapter> {
+    /// The best on held-out data, or if nothing was judged the one that tuning started from.
+    pub(crate) fn best_or_start(&self) -> Result<Adapter> {
+        self.adapter_of(self.best.clone(), self.progress.best.map_or(0, |(_, step)| step))
+    }
+
+    fn adapter_of(&self, mut params: Vec<f32>, step: u64) -> Result<Adapter> {
         let layout = &self.trainer.layout().lora;
         let head = params.split_off(layout.len().min(params.len()));
         let adapter = Adapter::new(&self.model.base()?, layout.shape, params, Info::tuned(step))?;
