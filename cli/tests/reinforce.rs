@@ -162,8 +162,28 @@ fn a_reward_model_is_a_reward() {
     let pairs = (0..6).map(|i| json!({ "prompt": format!("Say {i}: "), "chosen": "tea", "rejected": "the one ring" }).to_string() + "\n");
     home.write("pairs.jsonl", pairs.collect::<String>());
     home.ok("reward train --model tiny.gguf --data pairs.jsonl --out liked --steps 4 --learning-rate 1e-2 --rank 2");
-    let run = home.json(&format!("reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --reward model:liked --steps 2 --out run"));
+    let reinforce = format!("reinforce --model tiny.gguf --data prompts.jsonl {SMALL} --max-length 64 --samples 0 --steps 2");
+    let run = home.json(&format!("{reinforce} --reward model:liked --out run"));
     assert!(run["rewards/model/std"].as_f64().unwrap() > 0.0, "{run}");
+    // What it takes is a line of the plan, of the run's and of the one before; and it is not more.
+    let (planned, measured) = (run["planned_bytes"].as_u64().unwrap(), run["measured_bytes"].as_u64());
+    let plain = home.json(&format!("{reinforce} --reward refusal --out plain"))["planned_bytes"].as_u64().unwrap();
+    let plan = home.json(&format!("plan --for reinforce --model tiny.gguf {SMALL} --max-length 64 --reward model:liked"));
+    let buffers = plan["buffers"].as_array().unwrap();
+    let own = buffers.iter().find(|buffer| buffer["name"] == "reward.model").expect("a line of its own")["bytes"].as_u64().unwrap();
+    assert!(planned > plain && planned - plain <= own && planned <= plan["total_bytes"].as_u64().unwrap(), "{plain} {planned} {plan}");
+    println!("planned {planned}, measured {measured:?}, the reward model {own}");
+    assert!(measured.is_none_or(|measured| measured <= planned + (64 << 10)), "planned {planned}, measured {measured:?}");
+    // A budget that holds the run without it is refused with what would do, and that does.
+    let least = |reward: &str| {
+        let ran = home.fails(1, &format!("{reinforce} --reward {reward} --out none --budget 1000 --json"), &["would do"]);
+        (serde_json::from_str::<Value>(&ran.stdout).unwrap()["needs_bytes"].as_u64().unwrap(), ran.stderr)
+    };
+    let ((without, _), (with, said)) = (least("refusal"), least("model:liked"));
+    assert!(with > without && said.contains("reward model"), "{without} {with} {said}");
+    home.fails(1, &format!("{reinforce} --reward model:liked --out none --budget {without}"), &["would do"]);
+    let fits = home.json(&format!("{reinforce} --reward model:liked --out fits --budget {with}"));
+    assert!(fits["planned_bytes"].as_u64() <= Some(with), "{fits}");
 }
 
 #[cfg(unix)]

@@ -225,10 +225,10 @@ pub(crate) fn tune(model: &Model, options: &TuneOptions) -> Result<Planned<plan:
 }
 
 /// A reinforcement run's plan: of the data, `longest_prompt` counts (0: as long as `max_length` leaves room for) and, where examples guard what the
-/// model can do, `longest_guard`.
+/// model can do, `longest_guard`. Reward models (`model:RUN`) among the rewards are looked at, and each has a line of its own.
 ///
 /// # Errors
-/// As [`for_session`].
+/// As [`for_session`]; a reward model that cannot be read.
 pub fn for_reinforcement(
     model: &Model,
     options: &TuneOptions,
@@ -238,10 +238,12 @@ pub fn for_reinforcement(
 ) -> Result<Plan> {
     let options = TuneOptions { packing: false, trunk_cache: 0, ..options.clone() }.with_length(model.spec());
     let needs = reinforce::Needs::new(&options, reinforce, longest_prompt, longest_guard)?;
-    Ok(self::reinforce(model, &options, &needs)?.0.plan)
+    let models: Vec<String> = reinforce.rewards.iter().filter(|spec| spec.starts_with("model:")).cloned().collect();
+    let rewards = reinforce::Rewards::parse_for(model, &models, &[], &reinforce.scoring(&options)?)?;
+    Ok(self::reinforce(model, &options, &needs, &rewards.memory())?.0.plan)
 }
 
-/// A reinforcement run's: a cache to sample with besides, and the answers of an update.
+/// A reinforcement run's: a cache to sample with besides, the answers of an update, and what rewards take, by name.
 pub(crate) fn reinforce(
     model: &Model,
     options: &TuneOptions,
@@ -259,6 +261,7 @@ pub(crate) fn reinforce(
         let bytes = layout(groups, &mut |_| {})?.bytes + 4 * lanes * spec.vocab;
         Ok(lanes <= request.tokens && bytes <= SAMPLE_BELOW)
     };
+    rewards: &[(String, u64)],
     let mut groups = 1;
     while options.budget.is_none() && groups < n.prompts && fits(groups + 1)? {
         groups += 1;
@@ -289,6 +292,9 @@ const SAMPLE_BELOW: usize = 64 << 20;
 
 /// A preference run's: its micro-batches hold groups of answers, and each update may have foreign answers besides.
 pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Result<Planned<plan::TuneLayout>> {
+        for (name, bytes) in rewards {
+            g.host(&format!("reward.{name}"), &[usize::try_from(*bytes).unwrap_or(usize::MAX)], "u8", 1);
+        }
     let mut request = options.request(model.spec())?;
     let sizes = needs.sizes;
     request.max_length = sizes.longest.max(2);
@@ -310,6 +316,7 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
 /// their bytes in all.
 fn fit(
     model: &Model,
+        // Once in use, and once on their way to the file.
     options: &TuneOptions,
     mut request: TuneRequest,
     cache: Option<(&[Item], usize)>,
@@ -350,6 +357,7 @@ fn fit(
             others = others.max(bytes(&smaller));
         }
         request = plan::fit_tune(spec, &request, pinned, budget, others)?;
+    let threads = threads(options.threads);
     } else {
         request.keep = 1;
         let others = bytes(&request) as usize;

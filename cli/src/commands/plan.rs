@@ -52,6 +52,9 @@ pub(crate) struct ReinforceFlags {
     /// Of reinforce: grpo or rloo [default: grpo]
     #[arg(long, value_name = "METHOD", help_heading = "Reinforcing")]
     method: Option<String>,
+    /// Of reinforce: what an answer is worth; a reward model, model:RUN, takes memory of its own
+    #[arg(long = "reward", value_name = "REWARD", help_heading = "Reinforcing")]
+    rewards: Vec<String>,
     /// Of reinforce: answers to each prompt [default: 8 of grpo, 2 of rloo]
     #[arg(long, value_name = "N", help_heading = "Reinforcing")]
     num_generations: Option<usize>,
@@ -66,12 +69,13 @@ pub(crate) struct ReinforceFlags {
 impl ReinforceFlags {
     fn any(&self) -> bool {
         let numbers = [self.num_generations, self.max_completion_length, self.num_iterations];
-        self.method.is_some() || numbers.iter().any(Option::is_some)
+        self.method.is_some() || !self.rewards.is_empty() || numbers.iter().any(Option::is_some)
     }
 
     fn options(&self, kv: Option<KvArg>) -> ReinforceOptions {
         let method = ReinforceOptions::new(self.method.as_deref().unwrap_or("grpo"));
         ReinforceOptions {
+            rewards: self.rewards.clone(),
             num_generations: self.num_generations,
             max_completion_length: self.max_completion_length,
             num_iterations: self.num_iterations.unwrap_or(1),
@@ -133,7 +137,8 @@ impl Plan {
         let purpose = self.purpose.or(flags.iter().find(|(given, _)| *given).map(|(_, purpose)| *purpose)).unwrap_or(Purpose::Tune);
         if purpose != Purpose::Reinforce && self.reinforce.any() {
             return Err(Failure::Usage(
-                "--method, --num-generations, --max-completion-length and --num-iterations: expected --for reinforce with them".into(),
+                "--method, --reward, --num-generations, --max-completion-length and --num-iterations: expected --for reinforce with them"
+                    .into(),
             ));
         }
         let plan = match purpose {

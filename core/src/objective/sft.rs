@@ -54,9 +54,9 @@ mod tests {
     #[test]
     fn weights_of_one_give_the_bits_of_no_weights_and_of_the_plain_mean() {
         let (mut none, mut ones, mut plain) = ([0.0; 4], [0.0; 4], [0.0; 4]);
-        let loss = super::loss(&SAID, &[], 7.0, &mut none).unwrap();
-        assert_eq!(loss.to_bits(), super::loss(&SAID, &[1.0; 4], 7.0, &mut ones).unwrap().to_bits());
-        assert_eq!(loss.to_bits(), cross_entropy::loss(&SAID, 7, &mut plain).to_bits());
+        let mean = loss(&SAID, &[], 7.0, &mut none).unwrap();
+        assert_eq!(mean.to_bits(), loss(&SAID, &[1.0; 4], 7.0, &mut ones).unwrap().to_bits());
+        assert_eq!(mean.to_bits(), cross_entropy::loss(&SAID, 7, &mut plain).to_bits());
         assert_eq!((none, ones), (plain, plain));
     }
 

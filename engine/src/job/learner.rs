@@ -11,9 +11,9 @@ use crate::memory::Meter;
 use crate::plan::Plan;
 use crate::prefer::{HeldOut, PreferOptions, PreferenceExamples, PreferenceTuner};
 use crate::reinforce::{self, Prompts, ReinforceOptions, ReinforceTuner, Rewards};
-use crate::reward::{RewardOptions, RewardTuner, ScoreOptions};
+use crate::reward::{RewardOptions, RewardTuner};
 use crate::template::MaskOptions;
-use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, Tuner};
+use crate::tuner::{EvalLog, Examples, Progress, Skipped, StepLog, TuneOptions, Tuner};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -194,8 +194,7 @@ impl Job {
         let rewards = match brought {
             Some(rewards) => rewards,
             None => {
-                let (threads, precision) = (options.threads, options.precision);
-                let score = ScoreOptions { max_length, threads, precision, ..ScoreOptions::default() };
+                let score = reinforce.scoring(&TuneOptions { max_length, ..options.clone() })?;
                 Rewards::parse_for(&self.model, &reinforce.rewards, &reinforce.reward_weights, &score)?
             }
         };

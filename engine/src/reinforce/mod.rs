@@ -148,7 +148,7 @@ impl ReinforceTuner {
         model: &Model,
         train: Prompts,
         held_out: HeldOut,
-        rewards: Rewards,
+        mut rewards: Rewards,
         options: &TuneOptions,
         reinforce: &ReinforceOptions,
         start: Option<&Adapter>,
@@ -169,7 +169,16 @@ impl ReinforceTuner {
             return Err(Error::option("--max-completion-length", expected, needs.longest()));
         }
         needs.starts = start.is_some() && reinforce.reference == Reference::Init;
-        let (planned, cache, lanes) = plan::reinforce(model, &options, &needs)?;
+        let taken = rewards.memory();
+        let planned = plan::reinforce(model, &options, &needs, &taken);
+        if let (Err(Error::Core(attune_core::Error::OverBudget { .. })), false) = (&planned, taken.is_empty()) {
+            let bytes: u64 = taken.iter().map(|(_, bytes)| bytes).sum();
+            tracing::warn!(
+                "{bytes} of the bytes that would do are the rewards' own; a reward model takes fewer with a shorter --max-length"
+            );
+        }
+        let (planned, cache, lanes) = planned?;
+        rewards.begin()?;
         let capacity = planned.layout.request.tokens;
         let answers = needs.prompts * needs.members;
         let order = TuneOptions { batch_size: needs.prompts, gradient_accumulation: 1, ..options.clone() };
@@ -195,6 +204,7 @@ impl ReinforceTuner {
             iteration: 0,
             next: Position::default(),
             stopped: None,
+            pending: None,
         })
     }
 
@@ -204,7 +214,6 @@ impl ReinforceTuner {
         &self.machine.plan
     }
 
-            pending: None,
     /// The options, with what was left open filled in.
     #[must_use]
     pub fn options(&self) -> &TuneOptions {
@@ -332,13 +341,6 @@ impl ReinforceTuner {
 
     /// Samples and scores the next update's answers.
     fn generate(&mut self) -> Result<()> {
-        let (picked, next) = self.rows.update(self.machine.progress.position);
-        self.generation.prompts.clear();
-        for i in picked {
-            self.generation.prompts.push(self.train.get(i as usize)?);
-        }
-        self.next = next;
-        Ok(())
         self.pick()?;
         self.sample()?;
         self.score()?;
@@ -347,6 +349,13 @@ impl ReinforceTuner {
 
     /// Reads the next update's prompts.
     fn pick(&mut self) -> Result<()> {
+        let (picked, next) = self.rows.update(self.machine.progress.position);
+        self.generation.prompts.clear();
+        for i in picked {
+            self.generation.prompts.push(self.train.get(i as usize)?);
+        }
+        self.next = next;
+        Ok(())
     }
 
     fn sample(&mut self) -> Result<()> {

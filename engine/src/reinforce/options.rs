@@ -1,8 +1,10 @@
 //! What a reinforcement run is asked to do besides what every tuning run is. Names and defaults are TRL's where it has them.
 
+use super::needs::Needs;
 use super::rewards::{Rewards, check_weights};
 use crate::error::{Error, Result};
 use crate::prefer::Reference;
+use crate::reward::ScoreOptions;
 use crate::session::KvType;
 use crate::tuner::TuneOptions;
 use attune_core::objective::Reinforce;
@@ -67,10 +69,10 @@ pub struct ReinforceOptions {
     /// The run stops where the mean entropy of the policy at an update's tokens is smaller, in nats, since a policy that always says the same has
     /// nothing left to learn from; 0, the default: never.
     pub min_entropy: f64,
-    /// How sampling keeps keys and values; unset: f16.
-    pub kv_type: Option<KvType>,
     /// The run stops where it is larger, since a policy that says anything has forgotten what it knew; 0, the default: never.
     pub max_entropy: f64,
+    /// How sampling keeps keys and values; unset: f16.
+    pub kv_type: Option<KvType>,
     /// By what share the guarding data's loss may rise above what it was before the first update; an adapter beyond is not kept.
     pub guard_tolerance: f64,
 }
@@ -102,9 +104,9 @@ impl Default for ReinforceOptions {
             mask_truncated_completions: false,
             max_kl: 1.0,
             min_entropy: 0.0,
+            max_entropy: 0.0,
             kv_type: None,
             guard_tolerance: 0.1,
-            max_entropy: 0.0,
         }
     }
 }
@@ -158,6 +160,36 @@ impl ReinforceOptions {
             repeat_last: usize::MAX,
             seed,
         }
+    }
+
+    /// The bound that a policy of this divergence and entropy has left, and by how much.
+    pub(crate) fn left(&self, kl: Option<f64>, entropy: Option<f64>) -> Option<String> {
+        let kl = kl.filter(|&kl| self.max_kl > 0.0 && (kl > self.max_kl || kl.is_nan()));
+        if let Some(kl) = kl {
+            return Some(format!("the divergence from the reference is {kl:.4} nats a token, above --max-kl {}", self.max_kl));
+        }
+        let entropy = entropy?;
+        let (bound, low) = (self.max_entropy, entropy < self.min_entropy);
+        if low || bound > 0.0 && entropy > bound {
+            let bound = if low { format!("below --min-entropy {}", self.min_entropy) } else { format!("above --max-entropy {bound}") };
+            return Some(format!("the policy's entropy is {entropy:.4} nats a token, {bound}"));
+        }
+        None
+    }
+
+    /// Whether a run may leave its bounds.
+    pub(crate) fn bounded(&self) -> bool {
+        self.max_kl > 0.0 || self.min_entropy > 0.0 || self.max_entropy > 0.0
+    }
+
+    /// How reward models score: in passes as large as those of tuning, or where there is a budget of one answer. `max_length` must be set.
+    pub(crate) fn scoring(&self, options: &TuneOptions) -> Result<ScoreOptions> {
+        let batch_tokens = match options.budget {
+            Some(_) => 0,
+            None => Needs::new(options, self, 0, 0)?.micro_tokens(options.batch_size),
+        };
+        let (max_length, threads, precision) = (options.max_length, options.threads, options.precision);
+        Ok(ScoreOptions { max_length, batch_tokens, threads, precision, ..ScoreOptions::default() })
     }
 
     /// Whether the divergence from the reference is measured: where something reads it.
@@ -215,6 +247,9 @@ impl ReinforceOptions {
                 return Err(Error::option(name, "0 or more", x));
             }
         }
+        if self.max_entropy > 0.0 && self.max_entropy <= self.min_entropy {
+            return Err(Error::option("--max-entropy", format!("more than --min-entropy {}", self.min_entropy), self.max_entropy));
+        }
         Ok(())
     }
 
@@ -247,9 +282,6 @@ impl ReinforceOptions {
                         ("--reward-clip-range", self.reward_clip_range.is_some()),
                     ],
                 )?;
-        if self.max_entropy > 0.0 && self.max_entropy <= self.min_entropy {
-            return Err(Error::option("--max-entropy", format!("more than --min-entropy {}", self.min_entropy), self.max_entropy));
-        }
             }
             Reinforce::Rloo(m) => {
                 m.beta = self.beta.unwrap_or(m.beta);
@@ -317,8 +349,8 @@ mod tests {
             let options = ReinforceOptions { rewards: vec!["json".into()], reward_weights: vec![weight], ..ReinforceOptions::default() };
             assert!(said(options).contains("--reward-weights"), "{weight}");
         }
+        let entropies = ReinforceOptions { min_entropy: 2.0, max_entropy: 1.0, ..ReinforceOptions::default() };
+        assert!(said(entropies).contains("--max-entropy: expected more than --min-entropy 2"));
         assert!(said(ReinforceOptions { max_kl: f64::NAN, ..ReinforceOptions::default() }).contains("--max-kl"));
     }
 }
-        let entropies = ReinforceOptions { min_entropy: 2.0, max_entropy: 1.0, ..ReinforceOptions::default() };
-        assert!(said(entropies).contains("--max-entropy: expected more than --min-entropy 2"));

@@ -72,11 +72,19 @@ impl RewardModel {
         Self::new(model, &Adapter::open(adapter, &model.base()?)?, options)
     }
 
-    /// Plans and takes all memory that scoring will have.
+    /// What scoring with an adapter takes, before it is taken.
     ///
     /// # Errors
-    /// An adapter without a score head, options outside their range, [`attune_core::Error::OverBudget`].
-    pub fn new(model: &Model, adapter: &Adapter, options: &ScoreOptions) -> Result<RewardModel> {
+    /// As [`new`](Self::new).
+    pub fn planned(model: &Model, adapter: &Adapter, options: &ScoreOptions) -> Result<Plan> {
+        Ok(Self::plan_with(model, adapter, options)?.1.plan)
+    }
+
+    fn plan_with(
+        model: &Model,
+        adapter: &Adapter,
+        options: &ScoreOptions,
+    ) -> Result<(TuneOptions, plan::Planned<attune_core::plan::TuneLayout>)> {
         if adapter.score_head.is_none() {
             let expected = "a reward model, an adapter with a score head, as attune reward train makes it";
             return Err(Error::option("--reward", expected, "an adapter without"));
@@ -85,6 +93,15 @@ impl RewardModel {
         let mut tune = options.tune(model);
         tune.adopt(&adapter.shape, model.spec())?;
         let planned = plan_for(model, &tune, options)?;
+        Ok((tune, planned))
+    }
+
+    /// Plans and takes all memory that scoring will have.
+    ///
+    /// # Errors
+    /// An adapter without a score head, options outside their range, [`attune_core::Error::OverBudget`].
+    pub fn new(model: &Model, adapter: &Adapter, options: &ScoreOptions) -> Result<RewardModel> {
+        let (tune, planned) = Self::plan_with(model, adapter, options)?;
         let capacity = planned.layout.request.tokens;
         let max_length = tune.max_length;
         let machine = Machine::new(model, tune, planned, Some(adapter), false)?;

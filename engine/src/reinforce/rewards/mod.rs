@@ -86,6 +86,19 @@ pub trait Reward: Send {
         true
     }
 
+    /// Bytes that it takes while it scores: a line of the run's plan, and part of its budget.
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    /// Takes them. Called once before the first answers are scored, when the run's plan is known to fit.
+    ///
+    /// # Errors
+    /// Whatever keeps it from scoring; the run does not begin.
+    fn begin(&mut self) -> core::result::Result<(), Failure> {
+        Ok(())
+    }
+
     /// The score of each answer of the group. Those that are no finite numbers end the run with an error that names the reward.
     ///
     /// # Errors
@@ -230,7 +243,7 @@ impl Rewards {
         Self::read(specs, weights, &reward)
     }
 
-    /// The same, with reward models, `model:RUN`, opened for `base`.
+    /// The same, with reward models, `model:RUN`, for `base`. They take their memory when they [begin](Reward::begin).
     ///
     /// # Errors
     /// As [`parse`](Self::parse), and as [`Scored::open`].
@@ -290,6 +303,24 @@ impl Rewards {
             before => format!("{}_{}", name(i), before + 1),
         };
         (0..self.len()).map(numbered).collect()
+    }
+
+    /// What each takes that takes anything, by its name, in bytes.
+    pub(crate) fn memory(&self) -> Vec<(String, u64)> {
+        let all = self.names().into_iter().zip(self.all.iter().map(|(reward, _)| reward.memory()));
+        all.filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// Lets each take what it needs.
+    ///
+    /// # Errors
+    /// [`Error::Reward`] where one cannot.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        for (reward, _) in &mut self.all {
+            let begun = reward.begin();
+            begun.map_err(|e| Error::Reward { name: reward.name().to_owned(), reason: e.to_string() })?;
+        }
+        Ok(())
     }
 
     pub(super) fn check(&self, columns: &Map<String, Value>) -> core::result::Result<(), String> {
