@@ -72,8 +72,8 @@ impl From<attune::Error> for Failure {
             attune::Error::Core(CoreError::OverBudget { needs, budget }) => {
                 let (needs_text, budget) = (crate::size::show(needs), crate::size::show(budget));
                 let message = format!(
-                    "nothing fits a budget of {budget}: {needs_text} ({needs} bytes) would do; raise the budget, or lower the lengths, the rank or \
-                     the number of layers"
+                    "nothing fits a budget of {budget}: {needs_text} ({needs} bytes) would do; raise the budget, or lower the lengths, the rank, \
+                     the number of layers or of threads"
                 );
                 Failure::OverBudget { needs, message }
             }

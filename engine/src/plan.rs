@@ -7,6 +7,7 @@ use crate::reinforce::{self, ReinforceOptions};
 use crate::session::SessionOptions;
 use crate::tuner::TuneOptions;
 use attune_core::plan::{self, CacheLayout, DecodeRequest, Item, Totals, TuneRequest};
+use attune_core::spec::Spec;
 use attune_core::target::Store;
 use serde::Serialize;
 
@@ -134,6 +135,17 @@ fn model_host(g: &mut Gathered, model: &Model) {
     }
 }
 
+/// What a thread touches of its stack while it multiplies, and keeps for itself besides: tiles of weights are decoded there.
+const STACK: usize = 160 << 10;
+/// Threads that are planned for in any case, so that a plan within a budget turns the same knobs for one thread and for two.
+const FEW_THREADS: usize = 2;
+
+/// Threads that a run has; 0: as many as the processor runs at once.
+fn threads(asked: usize) -> usize {
+    let own = || std::thread::available_parallelism().map_or(1, usize::from);
+    (if asked == 0 { own() } else { asked }).max(FEW_THREADS)
+}
+
 /// A session's plan, within the options' budget where they name one.
 ///
 /// ```
@@ -183,6 +195,7 @@ pub(crate) fn decode(model: &Model, options: &SessionOptions) -> Result<Planned<
     };
     let host = |g: &mut Gathered, r: &DecodeRequest| {
         model_host(g, model);
+        g.host("threads", &[threads(options.threads), STACK], "u8", 1);
         g.host("logits", &[spec.vocab], "f32", 4);
         g.host("sampler.order", &[spec.vocab], "u32", 4);
         g.host("history", &[r.context], "u32", 4);
@@ -248,6 +261,7 @@ pub(crate) fn reinforce(
     model: &Model,
     options: &TuneOptions,
     needs: &reinforce::Needs,
+    rewards: &[(String, u64)],
 ) -> Result<(Planned<plan::TuneLayout>, CacheLayout, usize)> {
     let (spec, n) = (model.spec(), needs);
     let mut request = options.request(spec)?;
@@ -261,7 +275,6 @@ pub(crate) fn reinforce(
         let bytes = layout(groups, &mut |_| {})?.bytes + 4 * lanes * spec.vocab;
         Ok(lanes <= request.tokens && bytes <= SAMPLE_BELOW)
     };
-    rewards: &[(String, u64)],
     let mut groups = 1;
     while options.budget.is_none() && groups < n.prompts && fits(groups + 1)? {
         groups += 1;
@@ -279,6 +292,9 @@ pub(crate) fn reinforce(
         g.host("sampler.order", &[spec.vocab], "u32", 4);
         g.host("sampler.pass", &[8, r.tokens], "u32", 4);
         g.host("sampler.history", &[cache.rows], "u32", 4);
+        for (name, bytes) in rewards {
+            g.host(&format!("reward.{name}"), &[usize::try_from(*bytes).unwrap_or(usize::MAX)], "u8", 1);
+        }
         if n.starts {
             let lora = attune_core::lora::Layout::new(spec, r.shape).map_or(0, |l| l.len());
             g.host("adapter.start", &[lora], "f32", 4);
@@ -292,9 +308,6 @@ const SAMPLE_BELOW: usize = 64 << 20;
 
 /// A preference run's: its micro-batches hold groups of answers, and each update may have foreign answers besides.
 pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Result<Planned<plan::TuneLayout>> {
-        for (name, bytes) in rewards {
-            g.host(&format!("reward.{name}"), &[usize::try_from(*bytes).unwrap_or(usize::MAX)], "u8", 1);
-        }
     let mut request = options.request(model.spec())?;
     let sizes = needs.sizes;
     request.max_length = sizes.longest.max(2);
@@ -303,6 +316,7 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
     fit(model, options, request, None, &|g, r| {
         let count = needs.micro_batches(options, r.tokens);
         g.host("batch", &[if needs.foreign { 2 } else { 1 }, count, 7, r.tokens], "u32", 4);
+        // Once in use, and once on their way to the file.
         if needs.references > 0 {
             g.host("reference", &[2, needs.references], "f64", 8);
         }
@@ -316,7 +330,6 @@ pub(crate) fn prefer(model: &Model, options: &TuneOptions, needs: &Needs) -> Res
 /// their bytes in all.
 fn fit(
     model: &Model,
-        // Once in use, and once on their way to the file.
     options: &TuneOptions,
     mut request: TuneRequest,
     cache: Option<(&[Item], usize)>,
@@ -325,8 +338,9 @@ fn fit(
     let spec = model.spec();
     let lora = attune_core::lora::Layout::new(spec, request.shape)?;
     let tuned = lora.len() + if request.score_head { spec.width } else { 0 };
-    let host = |g: &mut Gathered, r: &TuneRequest| {
+    let host = |g: &mut Gathered, r: &TuneRequest, threads: usize| {
         model_host(g, model);
+        g.host("threads", &[threads, STACK], "u8", 1);
         batch(g, r);
         g.host("batch.logprobs", &[2, r.tokens], "f32", 4);
         if r.backward {
@@ -343,9 +357,10 @@ fn fit(
             }
         }
     };
+    let threads = threads(options.threads);
     let bytes = |r: &TuneRequest| {
         let mut g = Gathered::new();
-        host(&mut g, r);
+        host(&mut g, r, FEW_THREADS);
         g.buffers.iter().map(|b| b.bytes as u64).sum::<u64>() + cache.map_or(0, |(_, bytes)| bytes as u64)
     };
     if let Some(budget) = options.budget {
@@ -356,8 +371,7 @@ fn fit(
             smaller.tokens = (smaller.tokens / 2).max(smaller.max_length);
             others = others.max(bytes(&smaller));
         }
-        request = plan::fit_tune(spec, &request, pinned, budget, others)?;
-    let threads = threads(options.threads);
+        request = within(spec, &request, pinned, budget, others, ((threads - FEW_THREADS) * STACK) as u64)?;
     } else {
         request.keep = 1;
         let others = bytes(&request) as usize;
@@ -370,7 +384,7 @@ fn fit(
         items.iter().for_each(|item| g.item(item));
         layout.totals.cache = bytes;
     }
-    host(&mut g, &request);
+    host(&mut g, &request, threads);
     let knobs = Knobs::Tune {
         micro_batch_tokens: request.tokens,
         vocab_chunk: request.vocab_chunk.min(spec.vocab),
@@ -382,11 +396,53 @@ fn fit(
     Ok(Planned { plan: g.finish(model, layout.totals, 0, knobs), layout })
 }
 
+/// The knobs for a budget. More threads than [`FEW_THREADS`] take `more` bytes from it: blocks are computed again for them, which changes no result, and only
+/// where that does not do, other knobs turn.
+fn within(spec: &Spec, request: &TuneRequest, pinned: plan::Pinned, budget: u64, others: u64, more: u64) -> Result<TuneRequest> {
+    let least = |e| match e {
+        attune_core::Error::OverBudget { needs, .. } => attune_core::Error::OverBudget { needs: needs + more, budget },
+        e => e,
+    };
+    let mut fitted = plan::fit_tune(spec, request, pinned, budget, others).map_err(least)?;
+    while more > 0 && plan::tune(spec, &fitted, &mut |_| {})?.totals.sum() as u64 + others + more > budget {
+        if fitted.keep <= 1 {
+            return Ok(plan::fit_tune(spec, request, pinned, budget.saturating_sub(more), others).map_err(least)?);
+        }
+        fitted.keep = fitted.keep.min(spec.layers) - 1;
+    }
+    Ok(fitted)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+
+    #[test]
+    fn threads_have_a_line_and_more_of_them_turn_no_knob_that_changes_a_result_as_long_as_others_do() {
+        let model = Model::from_bytes("tiny", crate::doc::tiny_model()).unwrap();
+        let plan =
+            |threads, budget| for_tuning(&model, &TuneOptions { max_length: 512, threads, budget, ..TuneOptions::default() }).unwrap();
+        let (one, two, many) = (plan(1, None), plan(2, None), plan(9, None));
+        assert_eq!((&one, one.total_bytes + 7 * STACK as u64), (&two, many.total_bytes));
+        assert_eq!((&one.knobs, many.buffers.iter().find(|b| b.name == "threads").unwrap().bytes), (&many.knobs, 9 * STACK));
+        // What two threads just have room for, more have if a block is computed again.
+        let tight = plan(9, Some(many.total_bytes - 1));
+        let Knobs::Tune { kept_blocks, layer_inputs, .. } = tight.knobs else { panic!("{:?}", tight.knobs) };
+        assert!((kept_blocks, layer_inputs) == (1, "f32") && tight.total_bytes < many.total_bytes);
+        assert_eq!(plan(2, Some(many.total_bytes - 1)), two);
+        // The least that does is said with the threads in it, and does.
+        let least = |threads| {
+            let options = TuneOptions { max_length: 512, threads, budget: Some(1), ..TuneOptions::default() };
+            match for_tuning(&model, &options) {
+                Err(crate::Error::Core(attune_core::Error::OverBudget { needs, .. })) => needs,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(least(9), least(2) + 7 * STACK as u64);
+        assert!(plan(9, Some(least(9))).total_bytes <= least(9));
+    }
 
     #[test]
     fn blocks_are_kept_as_far_as_the_budget_goes_before_any_other_knob_is_turned() {
