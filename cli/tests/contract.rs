@@ -151,6 +151,15 @@ fn render_shows_where_the_loss_falls() {
     assert!(shown.contains("Say number 0.<|im_end|>\n<|im_start|>assistant\n⟦the one ring tea here the<|im_end|>⟧\n"), "{shown}");
     let shown = home.ok("data render --model bare.gguf --data ids.jsonl --limit 1");
     assert!(shown.contains("1 ⟦2 ⟧3 ⟦4 ⟧"), "{shown}");
+    // And how much it counts, where examples have weights.
+    home.write(
+        "weighted.jsonl",
+        "{\"prompt\": \"one \", \"completion\": \"two\"}\n{\"prompt\": \"one \", \"completion\": \"two\", \"weight\": 0.5}\n",
+    );
+    let lines = home.json_lines("data render --model tiny.gguf --data weighted.jsonl");
+    assert!(lines[0].get("weights").is_none(), "{}", lines[0]);
+    let weights = lines[1]["weights"].as_array().unwrap();
+    assert!(weights.len() == lines[1]["ids"].as_array().unwrap().len() && weights.iter().all(|w| w == 0.5), "{}", lines[1]);
 }
 
 #[test]

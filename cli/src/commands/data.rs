@@ -103,6 +103,9 @@ struct Rendered<'a> {
     index: usize,
     ids: &'a [u32],
     labels: &'a [i32],
+    /// How much each label counts, where not all count 1.
+    #[serde(skip_serializing_if = "<[f32]>::is_empty")]
+    weights: &'a [f32],
     text: &'a str,
 }
 
@@ -146,7 +149,13 @@ impl Render {
 
     fn show(&self, out: &Output, model: &Model, index: usize, line: u64, encoded: &Encoded, cut: bool) -> Outcome {
         if out.json {
-            return out.json(&Rendered { index, ids: &encoded.ids, labels: &encoded.labels, text: &encoded.text });
+            return out.json(&Rendered {
+                index,
+                ids: &encoded.ids,
+                labels: &encoded.labels,
+                weights: &encoded.weights,
+                text: &encoded.text,
+            });
         }
         let cut = if cut { ", cut" } else { "" };
         let title = format!("── example {index}, line {line}: {} tokens, {} learnt{cut} ", encoded.ids.len(), encoded.targets());
@@ -159,7 +168,9 @@ impl Render {
 /// The tokens of one example.
 fn encode(model: &Model, data: &Dataset, index: usize) -> Result<Encoded, String> {
     let record: Record = data.record(index).map_err(|bad| bad.to_string())?;
-    supervised(model, &record, &MaskOptions::default()).map_err(|e| format!("line {}: {e}", data.line(index)))
+    let mut encoded = supervised(model, &record, &MaskOptions::default()).map_err(|e| format!("line {}: {e}", data.line(index)))?;
+    encoded.weigh(data.weight(index).map_err(|bad| bad.to_string())?);
+    Ok(encoded)
 }
 
 /// The text with its learnt tokens marked. Token ids where the model has no tokenizer.
