@@ -35,7 +35,7 @@ const fn both(names: &'static [&'static str], title: &'static str) -> Known {
 }
 
 /// In the order of the page: what a person looks for first.
-pub(super) const KNOWN: [Known; 22] = [
+pub(super) const KNOWN: [Known; 23] = [
     share(&["rewards/accuracies"], "Preferred answers with the larger reward"),
     share(&["accuracy"], "Better answers with the larger score"),
     known(&["reward"], "Mean reward"),
