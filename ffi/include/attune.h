@@ -368,6 +368,10 @@ typedef struct attune_reinforce_options {
     uint32_t reserved;
     // The run stops where the divergence from the reference is larger, in nats a token; 0: never. Default: 1.
     double max_kl;
+    // The run stops where the policy's mean entropy is smaller, in nats a token; 0: never. Default: 0.
+    double min_entropy;
+    // The run stops where it is larger; 0: never. Default: 0.
+    double max_entropy;
     // What answers are worth: `length:max=20`, `regex:…`, `json`, `answer`, `language:en`, `model:FOLDER`, …, summed by weights; may be NULL.
     const struct attune_text *rewards;
     // Their weights; NULL: 1 each.
@@ -465,6 +469,8 @@ typedef struct attune_tune_options {
     double undesirable_weight;
     // By what share the loss of `guard` may rise before an adapter is not kept. Default: 0.1.
     double guard_tolerance;
+    // For preferences: the run stops where the divergence from the reference on held-out answers is larger, in nats a token; 0: never. Default: 0.
+    double max_kl;
     // Held-out examples, of the same kind as those learnt from: the adapter that is best on them is kept. May be NULL.
     const struct attune_data *held_out;
     // For preferences: supervised examples of what the model can do already and must not lose. May be NULL.
@@ -619,6 +625,8 @@ typedef struct attune_progress {
     double preference_accuracy;
     // For preferences: by how much; else NaN.
     double preference_margin;
+    // The divergence from the reference in nats a token: for preferences on held-out answers, on rewards on the last update's; NaN where it was not measured.
+    double kl;
     // On rewards: the mean reward of the last update's answers; else NaN.
     double reward;
     // Tokens in a second, targets or not.

@@ -71,6 +71,10 @@ pub struct attune_reinforce_options {
     pub reserved: u32,
     /// The run stops where the divergence from the reference is larger, in nats a token; 0: never. Default: 1.
     pub max_kl: f64,
+    /// The run stops where the policy's mean entropy is smaller, in nats a token; 0: never. Default: 0.
+    pub min_entropy: f64,
+    /// The run stops where it is larger; 0: never. Default: 0.
+    pub max_entropy: f64,
     /// What answers are worth: `length:max=20`, `regex:…`, `json`, `answer`, `language:en`, `model:FOLDER`, …, summed by weights; may be NULL.
     pub rewards: *const attune_text,
     /// Their weights; NULL: 1 each.
@@ -100,6 +104,8 @@ plain! {
             num_iterations: o.num_iterations as u32,
             reserved: 0,
             max_kl: o.max_kl,
+            min_entropy: o.min_entropy,
+            max_entropy: o.max_entropy,
             rewards: std::ptr::null(),
             reward_weights: std::ptr::null(),
             reward_count: 0,

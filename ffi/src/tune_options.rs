@@ -136,6 +136,8 @@ pub struct attune_tune_options {
     pub undesirable_weight: f64,
     /// By what share the loss of `guard` may rise before an adapter is not kept. Default: 0.1.
     pub guard_tolerance: f64,
+    /// For preferences: the run stops where the divergence from the reference on held-out answers is larger, in nats a token; 0: never. Default: 0.
+    pub max_kl: f64,
     /// Held-out examples, of the same kind as those learnt from: the adapter that is best on them is kept. May be NULL.
     pub held_out: *const attune_data,
     /// For preferences: supervised examples of what the model can do already and must not lose. May be NULL.
@@ -193,6 +195,7 @@ plain! {
             desirable_weight: f64::NAN,
             undesirable_weight: f64::NAN,
             guard_tolerance: p.guard_tolerance,
+            max_kl: p.max_kl,
             held_out: std::ptr::null(),
             guard: std::ptr::null(),
             start: std::ptr::null(),
@@ -308,6 +311,8 @@ impl attune_tune_options {
             top_k: raw.top_k as usize,
             num_iterations: raw.num_iterations as usize,
             max_kl: raw.max_kl,
+            min_entropy: raw.min_entropy,
+            max_entropy: raw.max_entropy,
             reference: self.measured_against()?,
             beta: number(self.beta),
             loss_type: c.text_if(self.loss_type, "loss_type")?.map(str::to_owned),
@@ -327,6 +332,7 @@ impl attune_tune_options {
             desirable_weight: number(self.desirable_weight),
             undesirable_weight: number(self.undesirable_weight),
             guard_tolerance: self.guard_tolerance,
+            max_kl: self.max_kl,
             ..PreferOptions::new(method)
         })
     }

@@ -82,6 +82,8 @@ pub struct attune_progress {
     pub preference_accuracy: f64,
     /// For preferences: by how much; else NaN.
     pub preference_margin: f64,
+    /// The divergence from the reference in nats a token: for preferences on held-out answers, on rewards on the last update's; NaN where it was not measured.
+    pub kl: f64,
     /// On rewards: the mean reward of the last update's answers; else NaN.
     pub reward: f64,
     /// Tokens in a second, targets or not.
@@ -135,7 +137,7 @@ plain! {
     attune_progress = attune_progress {
         size: size_of::<attune_progress>() as u32,
         done: 0, step: 0, total_steps: 0, target_tokens: 0, loss: f64::NAN, eval_loss: f64::NAN, eval_token_accuracy: f64::NAN,
-        preference_accuracy: f64::NAN, preference_margin: f64::NAN, reward: f64::NAN, tokens_per_second: 0.0, seconds: 0.0, grad_norm: 0.0, learning_rate: 0.0,
+        preference_accuracy: f64::NAN, preference_margin: f64::NAN, kl: f64::NAN, reward: f64::NAN, tokens_per_second: 0.0, seconds: 0.0, grad_norm: 0.0, learning_rate: 0.0,
     };
     attune_run_options = attune_run_options {
         size: size_of::<attune_run_options>() as u32,
@@ -275,7 +277,9 @@ fn note_step(stand: &Stand, log: &StepLog) {
         (progress.grad_norm, progress.learning_rate) = (log.grad_norm, log.learning_rate);
         progress.preference_accuracy = log.preference.accuracy.unwrap_or(f64::NAN);
         progress.preference_margin = log.preference.margin.unwrap_or(f64::NAN);
-        progress.reward = log.numbers.get("reward").unwrap_or(f64::NAN);
+        if let Some(reward) = log.numbers.get("reward") {
+            (progress.reward, progress.kl) = (reward, log.preference.kl.unwrap_or(f64::NAN));
+        }
     });
 }
 
@@ -297,7 +301,10 @@ fn run(learner: &mut Learner, stand: &Stand, options: &attune_run_options) -> at
             && learner.evaluation_due()
             && let Some(eval) = learner.evaluate()?
         {
-            stand.update(|p| (p.eval_loss, p.eval_token_accuracy) = (eval.eval_loss, eval.eval_token_accuracy));
+            stand.update(|p| {
+                (p.eval_loss, p.eval_token_accuracy) = (eval.eval_loss, eval.eval_token_accuracy);
+                p.kl = eval.preference.kl.unwrap_or(p.kl);
+            });
             pause |= tell(learner);
         }
         if learner.is_done() {

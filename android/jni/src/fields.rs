@@ -106,11 +106,11 @@ fields! {
     attune_tune_options {
         rank alpha dropout use_rslora loraplus_lr_ratio target_modules layers learning_rate schedule weight_decay beta1 beta2 epsilon max_grad_norm optim
         batch_size gradient_accumulation max_length packing shuffle early_stopping threads precision target reference warmup epochs steps eval_every seed
-        budget_bytes beta label_smoothing simpo_gamma cpo_alpha desirable_weight undesirable_weight guard_tolerance
+        budget_bytes beta label_smoothing simpo_gamma cpo_alpha desirable_weight undesirable_weight guard_tolerance max_kl
     }
-    attune_reinforce_options { num_generations max_completion_length temperature top_p top_k num_iterations max_kl }
+    attune_reinforce_options { num_generations max_completion_length temperature top_p top_k num_iterations max_kl min_entropy max_entropy }
     attune_progress {
-        done step total_steps target_tokens loss eval_loss eval_token_accuracy preference_accuracy preference_margin reward tokens_per_second seconds
+        done step total_steps target_tokens loss eval_loss eval_token_accuracy preference_accuracy preference_margin kl reward tokens_per_second seconds
         grad_norm learning_rate
     }
     attune_run_options { milliseconds max_steps evaluate }

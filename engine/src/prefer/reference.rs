@@ -87,14 +87,15 @@ impl PreferenceTuner {
         let counts: [(usize, usize); 2] = sides.map(|side| side.map_or((0, 0), count));
         let sums: usize = counts.iter().map(|(own, other)| own + other).sum();
         let most = sums + eval.map_or(0, PreferenceExamples::all_tokens);
-        let identity = self.reference_identity()?;
-        let kept = path.and_then(|path| load(path, &identity, sums..=most));
+        // It reads the whole model: only where it is asked for.
+        let file = path.map(|path| Ok::<_, Error>((path, self.reference_identity()?))).transpose()?;
+        let kept = file.as_ref().and_then(|(path, identity)| load(path, identity, sums..=most));
         let all = match kept {
             Some(all) => all,
             None => {
                 let all = self.score_reference(sums, &mut progress)?;
-                if let Some(path) = path {
-                    save(path, &identity, &all)?;
+                if let Some((path, identity)) = &file {
+                    save(path, identity, &all)?;
                 }
                 all
             }

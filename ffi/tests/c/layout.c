@@ -52,7 +52,7 @@ AT(attune_generation, text_length, 16, 16);
 SIZE(attune_adapter_info, 48, 48);
 AT(attune_adapter_info, parameters, 32, 32);
 
-SIZE(attune_tune_options, 280, 244);
+SIZE(attune_tune_options, 288, 252);
 AT(attune_tune_options, learning_rate, 32, 32);
 AT(attune_tune_options, batch_size, 64, 64);
 AT(attune_tune_options, reference, 100, 100);
@@ -62,14 +62,14 @@ AT(attune_tune_options, method, 152, 152);
 AT(attune_tune_options, loss_type, 168, 160);
 AT(attune_tune_options, beta, 184, 168);
 AT(attune_tune_options, guard_tolerance, 232, 216);
-AT(attune_tune_options, held_out, 240, 224);
-AT(attune_tune_options, cancel, 264, 236);
-AT(attune_tune_options, reinforce, 272, 240);
+AT(attune_tune_options, held_out, 248, 232);
+AT(attune_tune_options, cancel, 272, 244);
+AT(attune_tune_options, reinforce, 280, 248);
 
-SIZE(attune_progress, 104, 104);
+SIZE(attune_progress, 112, 112);
 AT(attune_progress, loss, 32, 32);
-AT(attune_progress, reward, 72, 72);
-AT(attune_progress, grad_norm, 96, 96);
+AT(attune_progress, reward, 80, 80);
+AT(attune_progress, grad_norm, 104, 104);
 SIZE(attune_run_options, 40, 28);
 AT(attune_run_options, on_step, 16, 16);
 AT(attune_run_options, cancel, 32, 24);
@@ -85,12 +85,12 @@ SIZE(attune_feedback_options, 24, 24);
 AT(attune_feedback_options, max_bytes, 16, 16);
 SIZE(attune_reward_options, 32, 32);
 AT(attune_reward_options, budget_bytes, 24, 24);
-SIZE(attune_reinforce_options, 80, 60);
+SIZE(attune_reinforce_options, 96, 76);
 AT(attune_reinforce_options, max_kl, 32, 32);
-AT(attune_reinforce_options, rewards, 40, 40);
-AT(attune_reinforce_options, reward_count, 56, 48);
-AT(attune_reinforce_options, on_reward, 64, 52);
-AT(attune_reinforce_options, user, 72, 56);
+AT(attune_reinforce_options, rewards, 56, 56);
+AT(attune_reinforce_options, reward_count, 72, 64);
+AT(attune_reinforce_options, on_reward, 80, 68);
+AT(attune_reinforce_options, user, 88, 72);
 
 int main(void) {
     return 0;

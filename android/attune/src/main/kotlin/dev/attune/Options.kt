@@ -135,11 +135,14 @@ public class TuneOptions {
     public var undesirableWeight: Double? = null
     /** By what share the loss of the guarding examples may rise before an adapter is not kept. */
     public var guardTolerance: Double = 0.1
+    /** For preferences: the run stops where the divergence from the reference on held-out answers is larger, in nats a token; 0: never. */
+    public var maxKl: Double = 0.0
 
     internal fun pack() = longs(
         rank, alpha, dropout, useRslora, loraplusLrRatio, targetModules.sumOf { it.code }, layers, learningRate, schedule, weightDecay, beta1, beta2, epsilon,
         maxGradNorm, optim, batchSize, gradientAccumulation, maxLength, packing, shuffle, earlyStopping, threads, precision, target, reference, warmup, epochs,
         steps, evalEvery, seed, budgetBytes, beta, labelSmoothing, simpoGamma, cpoAlpha, desirableWeight, undesirableWeight, guardTolerance,
+        maxKl,
     )
 }
 
@@ -159,8 +162,12 @@ public class ReinforceOptions {
     public var numIterations: Int = 1
     /** The run stops where the divergence from the reference is larger, in nats a token; 0: never. */
     public var maxKl: Double = 1.0
+    /** The run stops where the policy's mean entropy is smaller, in nats a token; 0: never. */
+    public var minEntropy: Double = 0.0
+    /** The run stops where it is larger; 0: never. */
+    public var maxEntropy: Double = 0.0
 
-    internal fun pack() = longs(numGenerations, maxCompletionLength, temperature, topP, topK, numIterations, maxKl)
+    internal fun pack() = longs(numGenerations, maxCompletionLength, temperature, topP, topK, numIterations, maxKl, minEntropy, maxEntropy)
 }
 
 /** For how long a run tunes. */

@@ -37,6 +37,8 @@ public data class Progress(
     val preferenceAccuracy: Double,
     /** For preferences: by how much; else NaN. */
     val preferenceMargin: Double,
+    /** The divergence from the reference in nats a token: for preferences on held-out answers, on rewards on the last update's; NaN where it was not measured. */
+    val kl: Double,
     /** On rewards: the mean reward of the last update's answers; else NaN. */
     val reward: Double,
     /** Tokens in a second, targets or not. */
@@ -51,7 +53,7 @@ public data class Progress(
     internal companion object {
         fun of(numbers: LongArray): Progress = Numbers(numbers).run {
             Progress(
-                flag(), long(), long(), long(), double(), double(), double(), double(), double(), double(), double(), double(), float(), float(),
+                flag(), long(), long(), long(), double(), double(), double(), double(), double(), double(), double(), double(), double(), float(), float(),
             )
         }
     }
