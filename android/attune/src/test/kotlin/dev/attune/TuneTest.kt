@@ -44,7 +44,7 @@ class TuneTest {
 
     @Test
     fun the_example_has_sixty_lines_and_learns() {
-        val source = File(root, "android/attune/src/test/kotlin/dev/attune/examples/Tune.kt").readLines()
+        val source = File(root, "android/example/Tune.kt").readLines()
         assertTrue("${source.size} lines", source.size <= 60)
         val said = ByteArrayOutputStream()
         val out = System.out

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# README's "From Kotlin", followed literally in a clean folder: the library is put into Maven's own repository, and a project of its own tunes with it.
+# A native library that is built already: ATTUNE_LIBRARY=libattune_jni.so tests/kotlin_project.sh
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+command -v mvn > /dev/null || { echo "skipped: Maven is not installed"; exit 0; }
+
+# The commands between the marks in README.md, as they stand there, in a folder that looks like a clone.
+cd "$folder"
+ln -s "$repository"/* .
+rm -f target
+sed -n '/<!-- from Kotlin: begin -->/,/<!-- from Kotlin: end -->/p' README.md | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
+grep -q exec:java steps.sh || { echo "README.md has no steps" >&2; exit 1; }
+if [[ -n ${ATTUNE_LIBRARY:-} ]]; then
+    mkdir -p target/release
+    ln -s "$ATTUNE_LIBRARY" target/release/libattune_jni.so
+    sed -i '/^cargo build/d' steps.sh
+else
+    export CARGO_TARGET_DIR=$folder/target
+fi
+said=$(bash -euo pipefail steps.sh)
+grep -qx 'The capital of Portugal is Lisbon.' <<< "$said" || { echo "unexpected: $said" >&2; exit 1; }
+echo "a Kotlin project finds the library: $(tail -n 1 <<< "$said")"
