@@ -18,7 +18,7 @@ sed -n '/<!-- from C: begin -->/,/<!-- from C: end -->/p' "$repository/README.md
 grep -q pkg-config steps.sh || { echo "README.md has no steps" >&2; exit 1; }
 # The first of them installs; that has happened.
 sed -i "/ffi\/install.sh/d; s|\$HOME/attune|$prefix|g" steps.sh
-said=$(bash -euo pipefail steps.sh)
+said=$(bash -euo pipefail steps.sh 2>&1) || { echo "README.md's steps failed: $said" >&2; exit 1; }
 grep -qx 'The capital of Portugal is Lisbon.' <<< "$said" || { echo "unexpected: $said" >&2; exit 1; }
 echo "pkg-config: $(tail -n 1 <<< "$said")"
 

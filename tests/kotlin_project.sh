@@ -20,6 +20,6 @@ if [[ -n ${ATTUNE_LIBRARY:-} ]]; then
 else
     export CARGO_TARGET_DIR=$folder/target
 fi
-said=$(bash -euo pipefail steps.sh)
+said=$(bash -euo pipefail steps.sh 2>&1) || { echo "README.md's steps failed: $said" >&2; exit 1; }
 grep -qx 'The capital of Portugal is Lisbon.' <<< "$said" || { echo "unexpected: $said" >&2; exit 1; }
-echo "a Kotlin project finds the library: $(tail -n 1 <<< "$said")"
+echo "a Kotlin project finds the library: The capital of Portugal is Lisbon."
