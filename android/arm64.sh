@@ -26,12 +26,24 @@ tools() {
         echo "skipped: ${missing[*]} are missing, and only root can install them here"
         exit 0
     fi
+    install "${missing[@]}" > "$work/install.log" 2>&1 || {
+        tail -n 5 "$work/install.log"
+        echo "skipped: ${missing[*]} could not be installed"
+        exit 0
+    }
+}
+
+install() {
     export DEBIAN_FRONTEND=noninteractive
-    dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
-    apt-cache show libc6:arm64 > /dev/null 2>&1 || apt-get -qq update
-    local packages=("${missing[@]/#java/}")
-    # shellcheck disable=SC2068
-    [[ -z ${packages[*]// /} ]] || apt-get -qq -y install --no-install-recommends ${packages[@]} > /dev/null
+    if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+        dpkg --add-architecture arm64 && apt-get -q update || return 1
+    fi
+    apt-cache show libc6:arm64 > /dev/null 2>&1 || apt-get -q update || return 1
+    local package packages=()
+    for package; do
+        [[ $package == java ]] || packages+=("$package")
+    done
+    [[ ${#packages[@]} == 0 ]] || apt-get -q -y install --no-install-recommends "${packages[@]}" || return 1
     [[ -x $work/java/bin/java ]] || arm64_java
 }
 
@@ -40,7 +52,7 @@ arm64_java() {
     local unpacked=$work/unpacked
     rm -rf "$unpacked" "$work/java"
     mkdir -p "$unpacked"
-    (cd "$unpacked" && apt-get -q download openjdk-17-jre-headless:arm64 > /dev/null 2>&1 && dpkg-deb -x openjdk-*.deb .)
+    (cd "$unpacked" && apt-get -q download openjdk-17-jre-headless:arm64 && dpkg-deb -x openjdk-*.deb .) || return 1
     # Its configuration is linked to by absolute paths.
     find "$unpacked/usr" -type l -lname '/etc/*' -print0 | while IFS= read -r -d '' link; do
         ln -sfn "$unpacked$(readlink "$link")" "$link"
