@@ -5,7 +5,7 @@
 //!
 //! * An example is a group of answers to one prompt ([`Answers`]). They stay together in a micro-batch and share the prompt there; a group that no
 //!   micro-batch holds is scored in parts, and then goes forward and backward in parts, with the coefficients of the whole.
-//! * The coefficient of each target comes from a [`Method`], which sees the whole group, and for KTO the whole update.
+//! * The coefficient of each target comes from a [`Method`](attune_core::objective::Method), which sees the whole group, and for KTO the whole update.
 //! * Most methods measure against a reference: the adapter that tuning starts from, or none. Its log-probabilities are computed
 //!   once, before the first update, with the weights that are there anyway, and are kept in a file.
 
