@@ -61,3 +61,4 @@ if [[ ${ATTUNE_DOCS:-1} != 0 ]]; then
     jar --create --file "$out/attune-docs.jar" -C "$out/docs" .
 fi
 ls -l "$out"/attune*.* | awk '{ print $5, $9 }'
+[[ -n ${ANDROID_NDK_HOME:-} ]] || echo "linked without an NDK: for checks here, not for phones; set ANDROID_NDK_HOME for a package that ships" >&2

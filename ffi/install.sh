@@ -9,6 +9,9 @@
 # ATTUNE_LIBRARIES a folder with libraries that are built already, ATTUNE_TARGET another platform's triple.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: ffi/install.sh PREFIX" >&2; exit 2; }
+case ${DESTDIR:-}$1 in
+*[[:space:]\|\&\\]*) echo "expected a prefix without blanks and without any of | & \\, which pkg-config's files cannot hold, found \"$1\"" >&2; exit 2 ;;
+esac
 mkdir -p "${DESTDIR:-}$1"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 prefix=$(cd "${DESTDIR:-}$1" && pwd)

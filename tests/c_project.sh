@@ -6,25 +6,26 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 prefix=${1:-}
-if [[ -z $prefix ]]; then
-    prefix=$folder/attune
-    "$repository/ffi/install.sh" "$prefix"
-fi
 
-# The commands between the marks in README.md, as they stand there.
+# The commands between the marks in README.md, as they stand there, in a folder that looks like a clone, by a user whose home is empty.
 cd "$folder"
-cp "$repository/ffi/examples/tune.c" .
-sed -n '/<!-- from C: begin -->/,/<!-- from C: end -->/p' "$repository/README.md" | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
+ln -s "$repository"/* .
+mkdir home
+sed -n '/<!-- from C: begin -->/,/<!-- from C: end -->/p' README.md | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
 grep -q pkg-config steps.sh || { echo "README.md has no steps" >&2; exit 1; }
-# The first of them installs; that has happened.
-sed -i "/ffi\/install.sh/d; s|\$HOME/attune|$prefix|g" steps.sh
+if [[ -n $prefix ]]; then
+    ln -s "$(realpath "$prefix")" home/attune
+    sed -i '/^ffi\/install.sh/d' steps.sh
+fi
+export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} HOME=$folder/home
+prefix=$HOME/attune
 said=$(bash -euo pipefail steps.sh 2>&1) || { echo "README.md's steps failed: $said" >&2; exit 1; }
 grep -qx 'The capital of Portugal is Lisbon.' <<< "$said" || { echo "unexpected: $said" >&2; exit 1; }
 echo "pkg-config: $(tail -n 1 <<< "$said")"
 
 # The static library, by pkg-config's word.
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-cc tune.c -o static -I"$(pkg-config --variable=includedir attune)" "$(pkg-config --variable=libdir attune)/libattune.a" -lpthread -ldl -lm -lrt -lgcc_s
+cc ffi/examples/tune.c -o static -I"$(pkg-config --variable=includedir attune)" "$(pkg-config --variable=libdir attune)/libattune.a" -lpthread -ldl -lm -lrt -lgcc_s
 ./static "$(pkg-config --variable=model attune)" adapter.attune | tail -n 1
 
 if command -v cmake > /dev/null; then
@@ -33,9 +34,9 @@ if command -v cmake > /dev/null; then
 cmake_minimum_required(VERSION 3.16)
 project(app LANGUAGES C CXX)
 find_package(attune REQUIRED)
-add_executable(app ../tune.c)
+add_executable(app ../ffi/examples/tune.c)
 target_link_libraries(app PRIVATE attune::attune)
-add_executable(app_static ../tune.c)
+add_executable(app_static ../ffi/examples/tune.c)
 target_link_libraries(app_static PRIVATE attune::static)
 add_executable(app_cpp app.cpp)
 set_target_properties(app_cpp PROPERTIES CXX_STANDARD 17)

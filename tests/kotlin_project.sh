@@ -7,15 +7,17 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 command -v mvn > /dev/null || { echo "skipped: Maven is not installed"; exit 0; }
 
+library=${ATTUNE_LIBRARY:+$(realpath "$ATTUNE_LIBRARY")}
+
 # The commands between the marks in README.md, as they stand there, in a folder that looks like a clone.
 cd "$folder"
 ln -s "$repository"/* .
 rm -f target
 sed -n '/<!-- from Kotlin: begin -->/,/<!-- from Kotlin: end -->/p' README.md | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
 grep -q exec:java steps.sh || { echo "README.md has no steps" >&2; exit 1; }
-if [[ -n ${ATTUNE_LIBRARY:-} ]]; then
+if [[ -n $library ]]; then
     mkdir -p target/release
-    ln -s "$ATTUNE_LIBRARY" target/release/libattune_jni.so
+    ln -s "$library" target/release/libattune_jni.so
     sed -i '/^cargo build/d' steps.sh
 else
     export CARGO_TARGET_DIR=$folder/target

@@ -182,6 +182,25 @@ template <typename T, typename Copy> std::vector<T> listed(Copy &&copy) {
 /// The version of the library that is loaded, as `1.2.3`.
 inline std::string version() { return attune_version(); }
 
+/// Throws where the library that is loaded is not the one that this header belongs to. To be called at start.
+inline void check_abi() {
+    if (attune_abi_version() != ATTUNE_ABI_VERSION) throw std::runtime_error("attune: the library has another ABI version than the header");
+}
+
+/// Sends what happens to a function, from any thread; an empty one for none. It must not throw.
+inline void set_log(uint32_t level, std::function<void(uint32_t level, std::string_view message)> listener) {
+    using Listener = std::function<void(uint32_t, std::string_view)>;
+    static std::shared_ptr<Listener> kept;
+    auto next = listener ? std::make_shared<Listener>(std::move(listener)) : nullptr;
+    attune_log_fn call = nullptr;
+    if (next) {
+        call = [](void *user, uint32_t at, attune_text message) { (*static_cast<Listener *>(user))(at, std::string_view(message.data, message.length)); };
+    }
+    detail::check([&](attune_error *e) { return attune_log_set(level, call, next.get(), e); });
+    // The one before is not called any more.
+    kept = std::move(next);
+}
+
 /// All that there is to know about a file or a folder, as JSON: a model, or an adapter in any form.
 inline std::string inspect(std::string_view path) {
     return detail::copied([&](char *to, size_t size, size_t *length, auto e) { return attune_inspect(detail::text(path), to, size, length, e); });
@@ -429,6 +448,14 @@ class Session : public detail::Handle<attune_session, attune_session_free> {
         });
     }
 
+    /// Goes on with token ids.
+    Answer complete(const std::vector<uint32_t> &ids, attune_generate_options options = generate_options(),
+                    std::function<bool(std::string_view)> on_token = nullptr) {
+        return answer(options, std::move(on_token), [&](const attune_generate_options *o, attune_generation *made, attune_error *e) {
+            return attune_session_continue(get(), ids.data(), ids.size(), o, made, e);
+        });
+    }
+
   private:
     using Listener = detail::Callback<std::string_view>;
 
@@ -487,8 +514,10 @@ class Tuner : public detail::Handle<attune_tuner, attune_tuner_free> {
         attune_run run = ATTUNE_INIT(attune_run);
         attune_error error = ATTUNE_INIT(attune_error);
         attune_status status = attune_tuner_run(get(), &options, &run, &error);
+        // Both are taken, so that none is left for the next run.
+        std::exception_ptr scored = scorer_ ? std::exchange(scorer_->thrown, nullptr) : nullptr;
         listener.rethrow();
-        if (scorer_ && scorer_->thrown) std::rethrow_exception(std::exchange(scorer_->thrown, nullptr));
+        if (scored) std::rethrow_exception(scored);
         if (status != ATTUNE_OK) throw Error(status, error);
         return run;
     }

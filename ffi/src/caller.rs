@@ -128,8 +128,9 @@ impl Caller {
         Ok(OutArray { to, room })
     }
 
-    /// Memory for an object, which the caller promises to leave alone until that is freed.
+    /// Memory for an object, which the caller promises to leave alone until that is freed. None of it is too little, wherever it begins: a way to ask how much it takes.
     pub(crate) fn given(&self, memory: *mut c_void, size: usize) -> Outcome<Given> {
+        let memory = if size == 0 { std::ptr::without_provenance_mut(crate::ATTUNE_ALIGNMENT) } else { memory };
         if memory.is_null() {
             return Err(Failure::null("memory"));
         }

@@ -305,7 +305,7 @@ fn run(learner: &mut Learner, stand: &Stand, options: &attune_run_options) -> at
                 (p.eval_loss, p.eval_token_accuracy) = (eval.eval_loss, eval.eval_token_accuracy);
                 p.kl = eval.preference.kl.unwrap_or(p.kl);
             });
-            pause |= tell(learner);
+            pause = pause || tell(learner);
         }
         if learner.is_done() {
             break;
@@ -356,11 +356,7 @@ pub unsafe extern "C" fn attune_tuner_new_in(
     tuner: *mut *mut attune_tuner,
     error: *mut attune_error,
 ) -> attune_status {
-    call!(error, |c: &Caller| {
-        // Nothing lies in no memory, wherever it begins.
-        let memory = if size == 0 { std::ptr::without_provenance_mut(crate::ATTUNE_ALIGNMENT) } else { memory };
-        make(c, model, data, options, Some(c.given(memory, size)?), tuner)
-    })
+    call!(error, |c: &Caller| { make(c, model, data, options, Some(c.given(memory, size)?), tuner) })
 }
 
 fn make(

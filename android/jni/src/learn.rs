@@ -131,8 +131,10 @@ natives! {
         let mut run = attune_run::zeroed();
         // SAFETY: see above.
         let ran = call(|error| unsafe { attune_tuner_run(at(tuner), &raw const how, &raw mut run, error) });
+        // Both are taken, so that none is left for the next run.
+        let scored = reward.map_or(Ok(()), |reward| reward.rethrow());
         listener.as_ref().map_or(Ok(()), Listener::rethrow)?;
-        reward.map_or(Ok(()), |reward| reward.rethrow())?;
+        scored?;
         ran?;
         Ok(run.write())
     }

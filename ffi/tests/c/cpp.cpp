@@ -37,6 +37,8 @@ static void plans_and_memory(const attune::Model &model, const attune::Data &dat
     greedy.temperature = 0;
     greedy.max_tokens = 4;
     CHECK(session.complete("The capital of", greedy).details.answer_tokens == session.tokens().size());
+    session.reset();
+    CHECK(session.complete(model.tokenize("The capital of"), greedy).details.answer_tokens > 0);
     CHECK(session.plan().totals().cache_bytes == plan.totals().cache_bytes);
     uint64_t needed = 0;
     try {
@@ -109,6 +111,9 @@ static void rewards(const attune::Model &model) {
 int main(int argc, char **argv) {
     CHECK(argc == 3);
     const std::string folder = argv[2];
+    attune::check_abi();
+    int said = 0;
+    attune::set_log(ATTUNE_LOG_DEBUG, [&](uint32_t, std::string_view message) { said += !message.empty(); });
     CHECK(refused([] { attune::Model model("/nowhere"); }) == ATTUNE_ERROR_IO);
     attune::Model model(argv[1]);
     CHECK(model.info().layers == 4 && model.describe().find("llama") != std::string::npos);
@@ -169,6 +174,7 @@ int main(int argc, char **argv) {
     plans_and_memory(model, data, options);
     forms_and_versions(model, adapter, folder);
     rewards(model);
+    attune::set_log(ATTUNE_LOG_OFF, nullptr);
     std::puts("cpp: all done");
     return 0;
 }

@@ -97,24 +97,38 @@ public class Feedback private constructor(private val store: Store) : AutoClosea
     }
 
     /** A native store, and how many handles it has in this process. */
-    private class Store(val path: String, address: Long) {
-        val handle = Handle("a feedback store", address, Native::feedbackFree)
+    private class Store(val path: String) {
         val mutex = Mutex()
-        var users = 1
+        var users = 0
+
+        /** Opening may wait for another process, which only those who want the same file wait for. */
+        private var opened: Handle? = null
+        val handle: Handle get() = checkNotNull(synchronized(this) { opened })
 
         companion object {
             private val open = HashMap<String, Store>()
 
-            fun take(file: File, options: LongArray): Store = synchronized(open) {
+            fun take(file: File, options: LongArray): Store {
                 val path = file.canonicalPath
-                open[path]?.also { it.users++ } ?: Store(path, Native.feedbackOpen(file.bytes, options)).also { open[path] = it }
+                val store = synchronized(open) { open.getOrPut(path) { Store(path) }.also { it.users++ } }
+                try {
+                    synchronized(store) {
+                        if (store.opened == null) store.opened = Handle("a feedback store", Native.feedbackOpen(file.bytes, options), Native::feedbackFree)
+                    }
+                } catch (@Suppress("TooGenericExceptionCaught") e: Throwable) {
+                    release(store)
+                    throw e
+                }
+                return store
             }
 
-            fun release(store: Store) = synchronized(open) {
-                if (--store.users == 0) {
+            fun release(store: Store) {
+                val last = synchronized(open) {
+                    if (--store.users > 0) return
                     open.remove(store.path)
-                    store.handle.close()
+                    store.opened
                 }
+                last?.close()
             }
         }
     }

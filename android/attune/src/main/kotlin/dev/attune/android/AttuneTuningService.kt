@@ -39,7 +39,8 @@ import java.io.File
  */
 public abstract class AttuneTuningService : JobService() {
     private val scope by lazy { CoroutineScope(SupervisorJob() + Attune.dispatcher) }
-    private var work: Job? = null
+    /** What each of Android's jobs does, by its number. */
+    private val work = HashMap<Int, Job>()
 
     /** The model that the answers are of. Called in each job, on a worker thread; the job closes it. */
     protected abstract suspend fun openModel(): Model
@@ -88,10 +89,8 @@ public abstract class AttuneTuningService : JobService() {
     }
 
     final override fun onStartJob(params: JobParameters): Boolean {
-        work?.cancel()
-        val before = work
-        work = scope.launch {
-            before?.join()
+        // Jobs of one folder, also of a service that is gone but still writes its checkpoint, wait for one another in TuningRound.
+        work[params.jobId] = scope.launch {
             var again = false
             try {
                 val end = sit()
@@ -102,6 +101,10 @@ public abstract class AttuneTuningService : JobService() {
                 throw stopped
             } catch (@Suppress("TooGenericExceptionCaught") failure: Exception) {
                 onFailure(failure)
+            } catch (missing: LinkageError) {
+                onFailure(IllegalStateException("the native library cannot be used", missing))
+            } catch (full: OutOfMemoryError) {
+                onFailure(IllegalStateException("no memory is left for tuning", full))
             }
             jobFinished(params, again)
         }
@@ -122,7 +125,7 @@ public abstract class AttuneTuningService : JobService() {
 
     /** Ends the work with a checkpoint, and asks for another job. */
     final override fun onStopJob(params: JobParameters): Boolean {
-        val stopping = work ?: return false
+        val stopping = work.remove(params.jobId) ?: return false
         stopping.cancel()
         runBlocking { withTimeoutOrNull(stopMillis) { stopping.join() } }
         return true

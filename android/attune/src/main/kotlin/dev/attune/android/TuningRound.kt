@@ -9,8 +9,11 @@ import dev.attune.Model
 import dev.attune.Progress
 import dev.attune.Status
 import dev.attune.Tuner
+import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.delay
+import kotlinx.coroutines.sync.Mutex
+import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
 import java.io.File
 import java.security.MessageDigest
@@ -56,22 +59,47 @@ public class TuningRound(
 ) {
     private val round = File(folder, "round.jsonl")
     private val learnt = File(folder, "learnt")
+    private val started = File(folder, "started")
     private val checkpoint = File(folder, "checkpoint")
 
-    /** One sitting. Where the coroutine is cancelled, a checkpoint is written before this comes back. */
-    public suspend fun run(): RoundEnd {
-        if (pace() == Pace.STOP) return RoundEnd.TOO_HOT
+    /**
+     * One sitting. Where the coroutine is cancelled, a checkpoint is written before this comes back. Where the examples cannot be learnt from, or diverge, the round is
+     * dropped, and the next sitting begins one with what the store says then. Sittings of one folder, whoever makes them in this process, come one after the other.
+     */
+    public suspend fun run(): RoundEnd = mutex(folder).withLock {
+        if (pace() == Pace.STOP) return@withLock RoundEnd.TOO_HOT
         if (!folder.isDirectory && !folder.mkdirs()) throw AttuneException.of(Status.ERROR_IO, "$folder: expected a folder that can be made")
-        if (!round.exists() && !begin()) return RoundEnd.NOTHING_NEW
-        Examples.open(round).use { examples ->
-            val before = File(folder, "adapter.attune")
-            val start = if (before.exists()) model.adapter(before) else null
-            start.use {
-                tuner(model, examples, start).use { tuner ->
-                    goOn(tuner)
-                    return if (learn(tuner)) finish(tuner) else RoundEnd.TOO_HOT
-                }
+        // What a process that ended between the adapter and the end of the round has left.
+        if (round.exists() && learnt.exists() && learnt.readText() == digest(round)) clear(folder)
+        if (!round.exists() && !begin()) return@withLock RoundEnd.NOTHING_NEW
+        try {
+            sit()
+        } catch (e: AttuneException) {
+            if (e is AttuneException.Content || e is AttuneException.Misuse || e.code == Status.ERROR_DIVERGED || e.code == Status.ERROR_NOTHING_TO_LEARN) clear(folder)
+            throw e
+        }
+    }
+
+    private suspend fun sit(): RoundEnd = Examples.open(round).use { examples ->
+        val start = start()
+        start.use {
+            tuner(model, examples, start).use { tuner ->
+                goOn(tuner)
+                if (learn(tuner)) finish(tuner) else RoundEnd.TOO_HOT
             }
+        }
+    }
+
+    /** The adapter of the round before, unless it is of another model: then learning begins anew. */
+    private suspend fun start(): Adapter? {
+        val before = File(folder, "adapter.attune")
+        if (!before.exists()) return null
+        return try {
+            model.adapter(before)
+        } catch (e: AttuneException) {
+            if (e.code != Status.ERROR_OTHER_BASE) throw e
+            checkpoint.deleteRecursively()
+            null
         }
     }
 
@@ -95,7 +123,14 @@ public class TuningRound(
 
     /** Takes up the checkpoint of an earlier sitting, where there is one that fits. */
     private suspend fun goOn(tuner: Tuner) {
-        if (!checkpoint.isDirectory) return
+        val before = File(folder, "adapter.attune")
+        val begins = if (before.exists()) digest(before) else "nothing"
+        if (!checkpoint.isDirectory || !started.exists() || started.readText() != begins) {
+            // Of a round that began with another adapter: what it learnt was measured against that.
+            checkpoint.deleteRecursively()
+            started.writeText(begins)
+            return
+        }
         try {
             tuner.resume(checkpoint)
         } catch (e: AttuneException) {
@@ -108,14 +143,21 @@ public class TuningRound(
     /** Learns in slices; false where it has become too hot. */
     private suspend fun learn(tuner: Tuner): Boolean {
         var saved = System.nanoTime()
+        // How long the last slice took: a slice is one micro-batch at least, however long that is.
+        var slice = 0L
         try {
             while (!tuner.progress.done) {
                 when (pace()) {
-                    Pace.STOP -> return false
-                    Pace.SLOW -> delay(sliceMillis.toLong())
+                    Pace.STOP -> {
+                        tuner.checkpoint(checkpoint)
+                        return false
+                    }
+                    Pace.SLOW -> delay(slice / NANOS_PER_MILLI)
                     Pace.FULL -> Unit
                 }
+                val began = System.nanoTime()
                 tuner.run { milliseconds = sliceMillis }
+                slice = System.nanoTime() - began
                 onProgress(tuner.progress)
                 if ((System.nanoTime() - saved) / NANOS_PER_MILLI >= checkpointMillis) {
                     tuner.checkpoint(checkpoint)
@@ -123,15 +165,21 @@ public class TuningRound(
                 }
             }
             return true
-        } finally {
-            if (!tuner.progress.done) withContext(NonCancellable) { tuner.checkpoint(checkpoint) }
+        } catch (stopped: CancellationException) {
+            try {
+                withContext(NonCancellable) { tuner.checkpoint(checkpoint) }
+            } catch (e: AttuneException) {
+                stopped.addSuppressed(e)
+            }
+            throw stopped
         }
     }
 
     private suspend fun finish(tuner: Tuner): RoundEnd = withContext(NonCancellable) {
+        val digest = digest(round)
         tuner.adapter().use { it.commit(folder) }
-        learnt.writeText(digest(round))
-        discard(folder)
+        learnt.writeText(digest)
+        clear(folder)
         RoundEnd.LEARNT
     }
 
@@ -141,9 +189,20 @@ public class TuningRound(
     public companion object {
         private const val NANOS_PER_MILLI = 1_000_000
 
-        /** Drops a folder's round under way, with its copy of what the store said; the adapter stays. For a person who has erased feedback. */
-        public fun discard(folder: File) {
+        private val mutexes = HashMap<String, Mutex>()
+
+        private fun mutex(folder: File): Mutex = synchronized(mutexes) { mutexes.getOrPut(folder.canonicalPath) { Mutex() } }
+
+        /**
+         * Drops a folder's round under way, with its copy of what the store said; the adapter stays. For a person who has erased feedback. Waits for a sitting that is
+         * at work: cancel it first.
+         */
+        public suspend fun discard(folder: File): Unit = mutex(folder).withLock { clear(folder) }
+
+        private fun clear(folder: File) {
             File(folder, "round.jsonl").delete()
+            File(folder, "next.jsonl").delete()
+            File(folder, "started").delete()
             File(folder, "checkpoint").deleteRecursively()
         }
     }

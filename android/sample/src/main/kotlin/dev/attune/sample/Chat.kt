@@ -47,14 +47,15 @@ internal class Chat private constructor(private val files: Files, private val mo
     /** The answer's text as it comes. */
     fun say(text: String): Flow<String> = flow {
         val session = session ?: open().also { session = it }
-        turns += Message.user(text)
+        val asked = turns + Message.user(text)
         val said = StringBuilder()
-        session.stream(turns.toList()) { maxTokens = 60; temperature = 0.3f }.collect {
+        session.stream(asked) { maxTokens = 60; temperature = 0.3f }.collect {
             said.append(it)
             emit(said.toString())
         }
-        val prompt = feedback.addPrompt(turns.toList())
-        turns += Message.assistant(said.toString())
+        val prompt = feedback.addPrompt(asked)
+        // Both or none: an answer that failed leaves the conversation as it was.
+        turns += listOf(asked.last(), Message.assistant(said.toString()))
         answers[feedback.addAnswer(prompt, said.toString())] = turns.lastIndex
     }
 
@@ -94,7 +95,13 @@ internal class Chat private constructor(private val files: Files, private val mo
         suspend fun open(context: Context): Chat {
             val files = Files(context)
             // An app that ships brings its model: Model.fromAsset(context, "model.gguf"), or Model.open(file) of one that it has fetched.
-            return Chat(files, Model.builtIn(), Feedback.open(files.feedback))
+            val model = Model.builtIn()
+            return try {
+                Chat(files, model, Feedback.open(files.feedback))
+            } catch (@Suppress("TooGenericExceptionCaught") e: Throwable) {
+                model.close()
+                throw e
+            }
         }
     }
 }
