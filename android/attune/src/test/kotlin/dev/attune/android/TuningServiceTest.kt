@@ -4,10 +4,12 @@ import android.app.job.JobParameters
 import android.app.job.JobScheduler
 import android.content.Context
 import android.os.PowerManager
+import dev.attune.AttuneException
 import dev.attune.Feedback
 import dev.attune.Message
 import dev.attune.Model
 import dev.attune.Progress
+import dev.attune.Status
 import dev.attune.Thumb
 import dev.attune.TuneOptions
 import kotlinx.coroutines.runBlocking
@@ -35,6 +37,7 @@ private class Desk {
     val progress = LinkedBlockingQueue<Progress>()
     var onProgress: (Progress) -> Unit = {}
     var noModel: Exception? = null
+    var wrongOption = false
 }
 
 private var desk = Desk()
@@ -53,6 +56,7 @@ class TuningService : AttuneTuningService() {
         steps = 6
         maxLength = 48
         gradientAccumulation = 2
+        if (desk.wrongOption) learningRate = -1f
     }
 
     override fun onProgress(progress: Progress) {
@@ -211,6 +215,46 @@ class TuningServiceTest {
         assertEquals("no model yet", desk.failures.poll(60, TimeUnit.SECONDS)?.message)
         finished(service)
         assertFalse(shadowOf(service).isRescheduleNeeded)
+    }
+
+    @Test
+    fun a_round_that_cannot_be_learnt_does_not_stand_in_the_way_of_the_next() {
+        desk.wrongOption = true
+        val service = service()
+        assertTrue(service.onStartJob(parameters))
+        val failure = desk.failures.poll(60, TimeUnit.SECONDS)
+        assertTrue("$failure", failure is AttuneException && failure.code == Status.ERROR_OPTION)
+        finished(service)
+        assertFalse(File(folder, "round.jsonl").exists() || File(folder, "checkpoint").exists())
+        desk.wrongOption = false
+        assertEquals(RoundEnd.LEARNT, job().first)
+    }
+
+    @Test
+    fun a_round_under_way_can_be_dropped_with_all_that_was_said() {
+        desk.onProgress = { if (it.step >= 2) heat(PowerManager.THERMAL_STATUS_CRITICAL) }
+        assertEquals(RoundEnd.TOO_HOT, job().first)
+        assertTrue(File(folder, "round.jsonl").exists())
+        runBlocking { TuningRound.discard(folder) }
+        assertTrue(folder.list().orEmpty().isEmpty())
+        heat(PowerManager.THERMAL_STATUS_NONE)
+    }
+
+    @Test
+    fun a_checkpoint_of_a_round_that_began_with_another_adapter_is_not_gone_on_with() {
+        assertEquals(RoundEnd.LEARNT, job().first)
+        val learnt = adapter.readBytes()
+        gather("duck" to "quack")
+        desk.onProgress = { if (it.step >= 2) heat(PowerManager.THERMAL_STATUS_CRITICAL) }
+        assertEquals(RoundEnd.TOO_HOT, job().first)
+        // Another part of the app rolls back meanwhile.
+        adapter.delete()
+        heat(PowerManager.THERMAL_STATUS_NONE)
+        desk.onProgress = {}
+        desk.progress.clear()
+        assertEquals(desk.failures.toString(), RoundEnd.LEARNT, job().first)
+        assertTrue("it began anew", desk.progress.first().step <= 1)
+        assertFalse(learnt.contentEquals(adapter.readBytes()))
     }
 
     @Test
