@@ -274,7 +274,7 @@ fn a_record_that_does_not_fit_names_what_is_wrong() {
         (r#"{"messages": [{"content": "x"}]}"#, "messages[0] to have `role`"),
         (r#"{"messages": [{"role": "user", "content": null}]}"#, "found null"),
         (r#"{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}"#, "image_url"),
-        (r#"{"messages": [{"role": "assistant", "content": "x", "weight": -1}]}"#, "from 0 up"),
+        (r#"{"messages": [{"role": "assistant", "content": "x", "weight": -1}]}"#, "a number from 0"),
         (r#"{"conversations": [{"from": "function_call", "value": "not json"}]}"#, "a function call as JSON"),
         (r#"{"instruction": "x", "output": 5}"#, "`output` to be text, found the number 5"),
         (r#"{"instruction": "x", "output": "y", "history": [["a"]]}"#, "`history[0]` to be a pair"),
