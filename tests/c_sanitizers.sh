@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # The C programs of ffi/tests under valgrind and under the address sanitizer: nothing is read or written that was freed or never was, and nothing leaks.
-# tests/c_sanitizers.sh [PROFILE] (release by default). Kernels are those for AVX2 at most: valgrind knows no more.
+# tests/c_sanitizers.sh [PROFILE] (release by default); ATTUNE_LIBRARIES names a folder with libattune_c.so that is built already. Kernels are those for AVX2 at most: valgrind knows no more.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 profile=${1:-release}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cargo build --quiet --profile "$profile" -p attune-c --lib
-target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-ln -s "$target/$profile/libattune_c.so" "$folder/libattune.so"
+libraries=${ATTUNE_LIBRARIES:-}
+if [[ -z $libraries ]]; then
+    cargo build --quiet --profile "$profile" -p attune-c --lib
+    libraries=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$profile
+fi
+ln -s "$libraries/libattune_c.so" "$folder/libattune.so"
 model=builtin/assets/attune-base.gguf
 flags=(-std=c11 -g -O1 -Iffi/include -L"$folder" -Wl,-rpath,"$folder")
 

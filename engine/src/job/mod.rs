@@ -271,6 +271,8 @@ impl Job {
             self.withdraw();
         }
         let Prepared { mut tuner, examples, truncated, weighted, skipped } = learner?;
+        // The tuner has its parameters; what was opened is not held beside them.
+        drop(start);
         // Before a checkpoint's parameters take the place of those that tuning started from.
         tuner.begin(&self.folder, &mut |done, total| {
             let _ = listen(Event::Scoring(done, total));
