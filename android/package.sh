@@ -16,7 +16,9 @@ out=$target/android
 mkdir -p "$out"
 
 android/native.sh "$@" > "$out/natives.txt"
-(cd android && mvn -q -B -DskipTests -pl attune,base -am package dependency:build-classpath -DincludeScope=runtime -Dmdep.outputFile="$out/classpath" > "$out/maven.log") ||
+docs=()
+[[ ${ATTUNE_DOCS:-1} == 0 ]] || docs=(-P docs)
+(cd android && mvn -q -B -DskipTests ${docs[@]+"${docs[@]}"} -pl attune,base -am package dependency:build-classpath -DincludeScope=runtime -Dmdep.outputFile="$out/classpath" > "$out/maven.log") ||
     { cat "$out/maven.log" >&2; exit 1; }
 
 aar=$out/aar
@@ -56,9 +58,8 @@ cat > "$out/attune.pom" <<POM
 </project>
 POM
 if [[ ${ATTUNE_DOCS:-1} != 0 ]]; then
-    (cd android && mvn -q -B -pl attune org.jetbrains.dokka:dokka-maven-plugin:2.0.0:dokka -DoutputDir="$out/docs")
     rm -f "$out/attune-docs.jar"
-    jar --create --file "$out/attune-docs.jar" -C "$out/docs" .
+    jar --create --file "$out/attune-docs.jar" -C android/attune/target/docs .
 fi
 ls -l "$out"/attune*.* | awk '{ print $5, $9 }'
 [[ -n ${ANDROID_NDK_HOME:-} ]] || echo "linked without an NDK: for checks here, not for phones; set ANDROID_NDK_HOME for a package that ships" >&2
