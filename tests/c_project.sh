@@ -11,7 +11,7 @@ prefix=${1:-}
 cd "$folder"
 ln -s "$repository"/* .
 mkdir home
-sed -n '/<!-- from C: begin -->/,/<!-- from C: end -->/p' README.md | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
+tests/readme_steps.sh "from C" > steps.sh
 grep -q pkg-config steps.sh || { echo "README.md has no steps" >&2; exit 1; }
 if [[ -n $prefix ]]; then
     ln -s "$(realpath "$prefix")" home/attune

@@ -13,7 +13,7 @@ library=${ATTUNE_LIBRARY:+$(realpath "$ATTUNE_LIBRARY")}
 cd "$folder"
 ln -s "$repository"/* .
 rm -f target
-sed -n '/<!-- from Kotlin: begin -->/,/<!-- from Kotlin: end -->/p' README.md | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
+tests/readme_steps.sh "from Kotlin" > steps.sh
 grep -q exec:java steps.sh || { echo "README.md has no steps" >&2; exit 1; }
 if [[ -n $library ]]; then
     mkdir -p target/release

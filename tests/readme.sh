@@ -3,11 +3,11 @@
 # It takes some minutes; FOLDER, where it is given, stays.
 set -eu
 attune=$(realpath "$1")
-readme=$(realpath "$(dirname "$0")/../README.md")
+tests=$(realpath "$(dirname "$0")")
 folder=${2:-$(mktemp -d)}
 mkdir -p "$folder/bin" && cd "$folder"
 [ -n "${2:-}" ] || trap 'rm -rf "$folder"' EXIT
 ln -sf "$attune" bin/attune
-sed -n '/<!-- walk: begin -->/,/<!-- walk: end -->/p' "$readme" | sed -n '/^```sh$/,/^```$/p' | grep -v '^```' > steps.sh
+"$tests/readme_steps.sh" walk > steps.sh
 # What a person types at the question of `rank`.
 printf 'b a\n/quit\n' | PATH="$folder/bin:$PATH" sh -eux steps.sh

@@ -3,7 +3,6 @@ package dev.attune.examples
 import dev.attune.Adapter
 import dev.attune.Examples
 import dev.attune.Model
-import dev.attune.Precision
 import dev.attune.Tuner
 import kotlinx.coroutines.runBlocking
 import java.io.File
@@ -13,7 +12,7 @@ private val CAPITALS = listOf(
     "Greece" to "Athens", "Peru" to "Lima", "Cuba" to "Havana", "Norway" to "Oslo", "China" to "Beijing",
 )
 
-/** Opens the built-in model, tunes on ten examples, saves, reopens, answers: tune ADAPTER.attune [F32] */
+/** Opens the built-in model, tunes on ten examples, saves, reopens, answers: tune ADAPTER.attune */
 fun main(arguments: Array<String>) = runBlocking {
     val file = File(arguments[0])
     Model.builtIn().use { model ->
@@ -25,7 +24,6 @@ fun main(arguments: Array<String>) = runBlocking {
                 learningRate = 3e-3f
                 steps = 60
                 maxLength = 64
-                arguments.getOrNull(1)?.let { precision = Precision.valueOf(it) }
             }
             tuner.use {
                 it.run()

@@ -99,56 +99,23 @@ template <typename T, typename Make> T *made(Make &&make) {
     return handle;
 }
 
+template <typename T> T defaults(void (*set)(T *)) {
+    T options;
+    set(&options);
+    return options;
+}
+
 } // namespace detail
 
 /// Options as their `_default` functions leave them.
-inline attune_session_options session_options() {
-    attune_session_options options;
-    attune_session_options_default(&options);
-    return options;
-}
-
-inline attune_generate_options generate_options() {
-    attune_generate_options options;
-    attune_generate_options_default(&options);
-    return options;
-}
-
-inline attune_tune_options tune_options() {
-    attune_tune_options options;
-    attune_tune_options_default(&options);
-    return options;
-}
-
-inline attune_evaluate_options evaluate_options() {
-    attune_evaluate_options options;
-    attune_evaluate_options_default(&options);
-    return options;
-}
-
-inline attune_feedback_options feedback_options() {
-    attune_feedback_options options;
-    attune_feedback_options_default(&options);
-    return options;
-}
-
-inline attune_reward_options reward_options() {
-    attune_reward_options options;
-    attune_reward_options_default(&options);
-    return options;
-}
-
-inline attune_reinforce_options reinforce_options() {
-    attune_reinforce_options options;
-    attune_reinforce_options_default(&options);
-    return options;
-}
-
-inline attune_run_options run_options() {
-    attune_run_options options;
-    attune_run_options_default(&options);
-    return options;
-}
+inline attune_session_options session_options() { return detail::defaults(attune_session_options_default); }
+inline attune_generate_options generate_options() { return detail::defaults(attune_generate_options_default); }
+inline attune_tune_options tune_options() { return detail::defaults(attune_tune_options_default); }
+inline attune_evaluate_options evaluate_options() { return detail::defaults(attune_evaluate_options_default); }
+inline attune_feedback_options feedback_options() { return detail::defaults(attune_feedback_options_default); }
+inline attune_reward_options reward_options() { return detail::defaults(attune_reward_options_default); }
+inline attune_reinforce_options reinforce_options() { return detail::defaults(attune_reinforce_options_default); }
+inline attune_run_options run_options() { return detail::defaults(attune_run_options_default); }
 
 /// A turn of a conversation.
 struct Message {

@@ -202,7 +202,7 @@ public class Tuner internal constructor(address: Long) : AutoCloseable {
             start: Adapter? = null,
             reinforce: ReinforceOptions.() -> Unit = {},
             options: TuneOptions.() -> Unit = {},
-        ): Tuner = make(model, prompts, "grpo", Others(null, null, start), Rewarded(rewards, scorer, ReinforceOptions().apply(reinforce).pack()), options)
+        ): Tuner = onRewards("grpo", model, prompts, Rewarded(rewards, scorer, reinforce), start, options)
 
         /** The same by REINFORCE leave-one-out. */
         public suspend fun rloo(
@@ -213,11 +213,22 @@ public class Tuner internal constructor(address: Long) : AutoCloseable {
             start: Adapter? = null,
             reinforce: ReinforceOptions.() -> Unit = {},
             options: TuneOptions.() -> Unit = {},
-        ): Tuner = make(model, prompts, "rloo", Others(null, null, start), Rewarded(rewards, scorer, ReinforceOptions().apply(reinforce).pack()), options)
+        ): Tuner = onRewards("rloo", model, prompts, Rewarded(rewards, scorer, reinforce), start, options)
 
         private class Others(val heldOut: Examples?, val guard: Examples?, val start: Adapter?)
 
-        private class Rewarded(val rewards: List<Reward>, val scorer: Scorer?, val options: LongArray)
+        private class Rewarded(val rewards: List<Reward>, val scorer: Scorer?, reinforce: ReinforceOptions.() -> Unit) {
+            val options: LongArray = ReinforceOptions().apply(reinforce).pack()
+        }
+
+        private suspend fun onRewards(
+            method: String,
+            model: Model,
+            prompts: Examples,
+            rewarded: Rewarded,
+            start: Adapter?,
+            options: TuneOptions.() -> Unit,
+        ): Tuner = make(model, prompts, method, Others(null, null, start), rewarded, options)
 
         private suspend fun make(
             model: Model,

@@ -1,7 +1,6 @@
 package dev.attune.android
 
 import android.content.Context
-import android.os.Build
 import android.os.PowerManager
 import android.os.SystemClock
 
@@ -18,7 +17,7 @@ public enum class Pace {
 }
 
 /**
- * What the device's heat allows, from [PowerManager]'s thermal status (Android 10) and headroom (Android 11): slower from a moderate status or a forecast of 0.85 of the
+ * What the device's heat allows, from [PowerManager]'s thermal status and headroom: slower from a moderate status or a forecast of 0.85 of the
  * heat at which the device would be throttled severely, not at all from a severe status or a forecast of 1. Devices that say nothing of their heat run at full pace.
  */
 public open class ThermalPace(context: Context) {
@@ -29,11 +28,9 @@ public open class ThermalPace(context: Context) {
     /** What is allowed now. Cheap: may be called every second. */
     public open fun now(): Pace = pace(status(), forecast())
 
-    private fun status(): Int =
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) power?.currentThermalStatus ?: 0 else 0
+    private fun status(): Int = power?.currentThermalStatus ?: 0
 
     private fun forecast(): Float {
-        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) return Float.NaN
         // Android gives NaN to those who ask more often than once in a second.
         val now = SystemClock.elapsedRealtime()
         if (asked == Long.MIN_VALUE || now - asked >= ASK_EVERY_MILLIS) {

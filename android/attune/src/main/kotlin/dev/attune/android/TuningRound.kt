@@ -57,6 +57,7 @@ public class TuningRound(
     /** Makes the tuner. A round's sittings must all make the same. */
     private val tuner: suspend (Model, Examples, Adapter?) -> Tuner,
 ) {
+    private val adapter = File(folder, "adapter.attune")
     private val round = File(folder, "round.jsonl")
     private val learnt = File(folder, "learnt")
     private val started = File(folder, "started")
@@ -92,10 +93,9 @@ public class TuningRound(
 
     /** The adapter of the round before, unless it is of another model: then learning begins anew. */
     private suspend fun start(): Adapter? {
-        val before = File(folder, "adapter.attune")
-        if (!before.exists()) return null
+        if (!adapter.exists()) return null
         return try {
-            model.adapter(before)
+            model.adapter(adapter)
         } catch (e: AttuneException) {
             if (e.code != Status.ERROR_OTHER_BASE) throw e
             checkpoint.deleteRecursively()
@@ -123,8 +123,7 @@ public class TuningRound(
 
     /** Takes up the checkpoint of an earlier sitting, where there is one that fits. */
     private suspend fun goOn(tuner: Tuner) {
-        val before = File(folder, "adapter.attune")
-        val begins = if (before.exists()) digest(before) else "nothing"
+        val begins = if (adapter.exists()) digest(adapter) else "nothing"
         if (!checkpoint.isDirectory || !started.exists() || started.readText() != begins) {
             // Of a round that began with another adapter: what it learnt was measured against that.
             checkpoint.deleteRecursively()
